@@ -1,0 +1,12 @@
+"""The ASGI application that uvicorn serves: HTTP by Django, routed by protocol through Channels."""
+
+from __future__ import annotations
+
+import os
+
+from channels.routing import ProtocolTypeRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")  # noqa: TID251 - how Django is told its settings
+
+application = ProtocolTypeRouter({"http": get_asgi_application()})

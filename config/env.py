@@ -1,0 +1,194 @@
+"""The only reader of the environment: turns variables into validated, typed values.
+
+Every fault is collected and reported in one `ConfigurationError`, each line naming the variable and the fix. Where
+`DATABASE_URL`, `BROKER_URL` and `REDIS_URL` are unset, the embedded servers under `var/` are meant (see `EmbeddedPaths`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+from urllib.parse import parse_qs, unquote, urlsplit
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+MAX_SOCKET_PATH = 90
+
+T = TypeVar("T")
+
+
+class EnvironmentFault(Exception):
+    """The environment does not allow a start; each line names a variable and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPaths:
+    """Where the embedded servers live: all derived from `TASKMILL_VAR`, so that every process finds them."""
+
+    var: Path
+
+    @property
+    def sockets(self) -> Path:
+        """Directory of the unix sockets; moved to the temporary directory where `var` is too long a path."""
+        near = self.var / "run"
+        if len(str(near)) <= MAX_SOCKET_PATH:
+            return near
+        digest = hashlib.sha256(str(self.var).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"taskmill-{digest}"
+
+    @property
+    def postgres_data(self) -> Path:
+        """PostgreSQL's data directory."""
+        return self.var / "postgres"
+
+    @property
+    def valkey_data(self) -> Path:
+        """Valkey's data directory."""
+        return self.var / "valkey"
+
+    @property
+    def valkey_socket(self) -> Path:
+        """Valkey's unix socket."""
+        return self.sockets / "valkey.sock"
+
+    @property
+    def secret_key(self) -> Path:
+        """File with the generated SECRET_KEY."""
+        return self.var / "secret_key"
+
+    @property
+    def credentials(self) -> Path:
+        """File with the first token and admin password."""
+        return self.var / "credentials.json"
+
+
+class Environment:
+    """Reads variables, collects faults, and raises them together in `finish()`."""
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self._variables = os.environ if variables is None else variables
+        self.faults: list[str] = []
+
+    def text(self, name: str, default: str = "") -> str:
+        """Give a variable's text, stripped."""
+        return self._variables.get(name, "").strip() or default
+
+    def words(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Give a comma-separated list."""
+        raw = self.text(name)
+        return tuple(word.strip() for word in raw.split(",") if word.strip()) if raw else default
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Give a yes/no variable: 1, true, yes, on or 0, false, no, off."""
+        raw = self.text(name).lower()
+        if raw in {"1", "true", "yes", "on"}:
+            return True
+        if raw and raw not in {"0", "false", "no", "off"}:
+            self.fault(name, f"{raw!r} is neither yes nor no; set it to 1 or 0")
+        return default if not raw else False
+
+    def path(self, name: str, default: Path) -> Path:
+        """Give an absolute path."""
+        raw = self.text(name)
+        return Path(raw).expanduser().absolute() if raw else default
+
+    def fault(self, name: str, fix: str) -> None:
+        """Note what is wrong with a variable."""
+        self.faults.append(f"{name}: {fix}")
+
+    def settings(self, kind: type[T], *, prefix: str) -> T:
+        """Build a frozen settings dataclass from `PREFIX_FIELD` variables, with types and bounds checked."""
+        hints = get_type_hints(kind)
+        values: dict[str, Any] = {}
+        for item in dataclasses.fields(kind):  # type: ignore[arg-type]  # T is always a dataclass here
+            name = f"{prefix}{item.name}".upper()
+            raw = self.text(name)
+            if raw:
+                values[item.name] = self._typed(name, raw, hints[item.name], item)
+        return kind(**{key: value for key, value in values.items() if value is not None})
+
+    def _typed(self, name: str, raw: str, hint: Any, item: dataclasses.Field[Any]) -> Any:
+        if hint is str:
+            return raw
+        if hint == tuple[str, ...]:
+            return self.words(name)
+        try:
+            value = hint(raw)
+        except ValueError:
+            kind = "a whole number" if hint is int else "a number"
+            return self.fault(
+                name, f"{raw!r} is not {kind}; unset it for the default {item.default}"
+            )
+        least, most = item.metadata.get("least"), item.metadata.get("most")
+        if (least is not None and value < least) or (most is not None and value > most):
+            return self.fault(
+                name,
+                f"{raw} is out of range; give {least} to {most}, or unset it for {item.default}",
+            )
+        return value
+
+    def database(self, name: str, embedded: EmbeddedPaths) -> dict[str, Any]:
+        """Give Django's database dictionary from a `postgresql://` URL, or the embedded server's."""
+        url = self.text(name)
+        if not url:
+            return {
+                "NAME": "taskmill",
+                "USER": "postgres",
+                "HOST": str(embedded.sockets),
+                "PORT": "5432",
+            }
+        parts = urlsplit(url)
+        if parts.scheme not in {"postgres", "postgresql"} or len(parts.path) <= 1:
+            self.fault(
+                name, "write postgresql://user:password@host:5432/database (PostgreSQL 15 or newer)"
+            )
+            return {}
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        return {
+            "NAME": unquote(parts.path[1:]),
+            "USER": unquote(parts.username or ""),
+            "PASSWORD": unquote(parts.password or ""),
+            "HOST": query.pop("host", None) or parts.hostname or "",
+            "PORT": str(parts.port or query.pop("port", "") or ""),
+            "OPTIONS": query,
+        }
+
+    def url(self, name: str, default: str, schemes: tuple[str, ...]) -> str:
+        """Give a URL (or a `;`-separated failover list of them) with one of the schemes."""
+        value = self.text(name, default)
+        for one in value.split(";"):
+            if urlsplit(one.strip()).scheme not in schemes:
+                self.fault(
+                    name, f"starts with none of {', '.join(f'{scheme}://' for scheme in schemes)}"
+                )
+        return value
+
+    def secret_key(self, embedded: EmbeddedPaths) -> str:
+        """Give SECRET_KEY, or the embedded installation's generated one."""
+        given = self.text("SECRET_KEY")
+        if given:
+            return given
+        if embedded.secret_key.exists():
+            return embedded.secret_key.read_text(encoding="ascii").strip()
+        if self.text("DATABASE_URL"):
+            self.fault(
+                "SECRET_KEY",
+                "set it to 50 or more random characters (python -c 'import secrets; print(secrets.token_urlsafe(50))')",
+            )
+        return "unset: `manage.py up` writes one before anything is served"
+
+    def finish(self) -> None:
+        """Raise what was found wrong.
+
+        Raises:
+            EnvironmentFault: a variable is wrong.
+        """
+        if self.faults:
+            raise EnvironmentFault(
+                "The configuration does not allow a start:\n  " + "\n  ".join(self.faults)
+            )

@@ -1,0 +1,198 @@
+"""Settings of the project, all from the environment through `config.env`; see docs/reference/settings.md."""
+
+from __future__ import annotations
+
+import django_stubs_ext
+from kombu import Exchange, Queue
+
+from config.env import BASE_DIR, EmbeddedPaths, Environment
+from config.logging import logging_config
+from tasks_app.conf import TasksConf
+
+django_stubs_ext.monkeypatch()
+
+env = Environment()
+VAR_DIR = env.path("TASKMILL_VAR", BASE_DIR / "var")
+EMBEDDED = EmbeddedPaths(VAR_DIR)
+IS_EMBEDDED = not env.text("DATABASE_URL")
+
+SECRET_KEY = env.secret_key(EMBEDDED)
+SECRET_KEY_FALLBACKS = list(env.words("SECRET_KEY_FALLBACKS"))
+DEBUG = False
+PORT = env.text("PORT", "8000")
+PUBLIC_URL = env.text("TASKMILL_PUBLIC_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+ALLOWED_HOSTS = list(env.words("TASKMILL_ALLOWED_HOSTS", ("localhost", "127.0.0.1", "[::1]")))
+CSRF_TRUSTED_ORIGINS = list(env.words("TASKMILL_TRUSTED_ORIGINS"))
+_IS_HTTPS = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = _IS_HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if _IS_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _IS_HTTPS
+SESSION_COOKIE_SAMESITE = "Lax"
+if env.flag("TASKMILL_BEHIND_PROXY"):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+TASKMILL = env.settings(TasksConf, prefix="TASKMILL_")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_results",
+    "django_celery_beat",
+    "channels",
+    "tasks_app",
+    "notifications",
+    "scheduler",
+    *env.words("TASKMILL_APPS"),
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    #     "tasks_app.api.middleware.RequestIdMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+_database = env.database("DATABASE_URL", EMBEDDED)
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "CONN_MAX_AGE": 0,
+        "CONN_HEALTH_CHECKS": True,
+        **_database,
+        "OPTIONS": {
+            **_database.get("OPTIONS", {}),
+            "pool": {"min_size": 1, "max_size": 8, "timeout": 5},
+            "options": "-c statement_timeout=30000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+BROKER_URL = env.url(
+    "BROKER_URL",
+    f"redis+socket://{EMBEDDED.valkey_socket}",
+    ("amqp", "amqps", "pyamqp", "redis", "rediss", "redis+socket"),
+)
+REDIS_URL = env.url(
+    "REDIS_URL", f"unix://{EMBEDDED.valkey_socket}?db=1", ("redis", "rediss", "unix")
+)
+IS_RABBITMQ = BROKER_URL.startswith(("amqp", "pyamqp"))
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL]},
+    }
+}
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+    )
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+DATA_UPLOAD_MAX_MEMORY_SIZE = 16_777_216
+SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008"] if not _IS_HTTPS else []
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tasks_app.api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tasks_app.api.permissions.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["tasks_app.api.throttling.ApiKeyThrottle"],
+    "DEFAULT_RENDERER_CLASSES": ["tasks_app.api.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["tasks_app.api.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "tasks_app.api.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Taskmill",
+    "DESCRIPTION": "Submit work over HTTP, watch it live, cancel, retry and schedule it.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+
+CELERY_BROKER_URL = BROKER_URL
+CELERY_RESULT_BACKEND = "tasks_app.execution.results.TaskmillBackend"
+CELERY_RESULT_EXTENDED = True
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_DEFAULT_EXCHANGE = "taskmill"
+CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
+CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = env.flag("TASKMILL_CELERY_EVENTS")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
+CELERY_BROKER_HEARTBEAT = 30
+CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 10
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {"confirm_publish": True} if IS_RABBITMQ else {"visibility_timeout": 3600, "socket_timeout": 30}
+)
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+
+
+def celery_queue(name: str) -> Queue:
+    """Give the broker queue of a Taskmill queue: a quorum queue on RabbitMQ, a plain one on Valkey or Redis."""
+    arguments = {"x-queue-type": "quorum"} if IS_RABBITMQ else None
+    return Queue(name, Exchange("taskmill", "topic"), routing_key=name, queue_arguments=arguments)
+
+
+LOGGING_CONFIG = None
+logging_config(
+    json_lines=env.flag("TASKMILL_LOG_JSON"), level=env.text("TASKMILL_LOG_LEVEL", "INFO")
+)
+env.finish()

@@ -1,0 +1,1 @@
+"""Notifications: how events leave the platform."""

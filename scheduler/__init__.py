@@ -1,0 +1,1 @@
+"""Scheduler: recurring and one-off schedules on django-celery-beat's tables."""

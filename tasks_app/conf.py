@@ -1,0 +1,155 @@
+"""The settings of the tasks app: one frozen object, built by `config/env.py`, read through `conf()`.
+
+Every field is an environment variable `TASKMILL_<NAME>`; its metadata says what it means, in which unit and why it has
+its default, and docs/reference/settings.md is generated from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+
+def setting(
+    default: Any, doc: str, *, least: float | None = None, most: float | None = None
+) -> Any:
+    """Declare a field with its documentation and its bounds, both inclusive."""
+    return field(default=default, metadata={"doc": doc, "least": least, "most": most})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksConf:
+    """How the platform runs tasks."""
+
+    lease_seconds: float = setting(
+        15.0,
+        "Seconds a worker owns an attempt without renewing it. A dead worker's tasks wait this long plus the grace.",
+        least=1,
+        most=3600,
+    )
+    lease_grace_seconds: float = setting(
+        5.0,
+        "Seconds after a lease's end before it is rescued, so that its worker has surely killed it.",
+        least=0.5,
+        most=600,
+    )
+    lease_margin_seconds: float = setting(
+        3.0,
+        "Seconds before a lease's end at which its own worker stops trusting it and kills the task.",
+        least=0.2,
+        most=600,
+    )
+    max_rescues: int = setting(
+        3,
+        "How often a task lost by workers is run again before it ends as error.",
+        least=0,
+        most=100,
+    )
+    max_retry: int = setting(
+        3,
+        "Further attempts after the first, where neither type nor submission says.",
+        least=0,
+        most=1000,
+    )
+    process_timeout_seconds: int = setting(
+        600,
+        "Seconds an attempt may run, where neither type nor submission says.",
+        least=1,
+        most=604_800,
+    )
+    kill_grace_seconds: float = setting(
+        5.0,
+        "Seconds between the polite stop (soft timeout, SIGTERM) and the kill of the process group.",
+        least=0.1,
+        most=600,
+    )
+    shutdown_grace_seconds: float = setting(
+        20.0,
+        "Seconds a stopping worker lets its tasks finish before it hands them back.",
+        least=0,
+        most=3600,
+    )
+    publish_grace_seconds: float = setting(
+        15.0,
+        "Seconds after which a dispatched task without a publisher confirm is queued again.",
+        least=1,
+        most=600,
+    )
+    redispatch_seconds: float = setting(
+        30.0,
+        "Seconds after which a dispatched task that no worker claimed is queued again; doubled each time.",
+        least=1,
+        most=3600,
+    )
+    dispatch_poll_seconds: float = setting(
+        1.0,
+        "Seconds between looks at the ready index when no notification came.",
+        least=0.01,
+        most=60,
+    )
+    maintain_poll_seconds: float = setting(
+        0.5, "Seconds between rounds of the maintain loop.", least=0.05, most=60
+    )
+    leader_lease_seconds: float = setting(
+        5.0,
+        "Seconds a loop's leader holds its place without renewing it; a standby takes over after that.",
+        least=0.5,
+        most=300,
+    )
+    window_least: int = setting(
+        8,
+        "Fewest tasks handed to the broker ahead of the workers of a queue that has any.",
+        least=1,
+        most=10_000,
+    )
+    window_most: int = setting(
+        1000,
+        "Most tasks handed to the broker ahead of the workers of one queue.",
+        least=1,
+        most=100_000,
+    )
+    confirm_timeout_seconds: float = setting(
+        5.0, "Seconds to wait for the broker's confirm of a batch.", least=0.1, most=60
+    )
+    max_payload_bytes: int = setting(
+        1_048_576, "Largest payload or result in bytes of JSON.", least=1024, most=16_777_216
+    )
+    max_log_bytes: int = setting(
+        8_388_608,
+        "Log bytes kept per attempt; the oldest are dropped.",
+        least=1024,
+        most=1_073_741_824,
+    )
+    max_bulk_items: int = setting(
+        10_000, "Most tasks in one bulk submission.", least=1, most=100_000
+    )
+    idempotency_hours: float = setting(
+        24.0, "Hours an Idempotency-Key is remembered.", least=0.1, most=720
+    )
+    retention_success_days: float = setting(
+        30.0, "Days a succeeded or cancelled task is kept.", least=0.01, most=36_500
+    )
+    retention_failed_days: float = setting(
+        30.0, "Days a failed, error or timeout task is kept.", least=0.01, most=36_500
+    )
+    rate_limit: str = setting(
+        "6000/minute", "Requests per API key, as `N/second|minute|hour|day`; empty for none."
+    )
+    queues: tuple[str, ...] = setting(
+        ("default",), "Queues a worker serves beside those its handlers name, comma separated."
+    )
+    handler_modules: tuple[str, ...] = setting(
+        (),
+        "Modules with handlers beside the `handlers` module of each installed app, comma separated.",
+    )
+    environment: str = setting(
+        "live", "Word in API keys (`tm_<environment>_...`) that tells installations apart."
+    )
+
+
+def conf() -> TasksConf:
+    """Give the settings in force."""
+    found: TasksConf = settings.TASKMILL
+    return found

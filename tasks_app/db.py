@@ -1,0 +1,87 @@
+"""Raw PostgreSQL connections for the engine and the workers, and the cursor port that the SQL layers write to.
+
+The web side hands in Django's cursors, workers and engine hand in psycopg's own (autocommit, prepared statements, one per
+process or loop, never one per task). Both take `%(name)s` parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+import psycopg
+from django.db import connections
+from psycopg.types.json import set_json_dumps, set_json_loads
+
+set_json_dumps(orjson.dumps)
+set_json_loads(orjson.loads)
+
+
+class Cursor(Protocol):
+    """What the SQL layers need of a cursor: Django's and psycopg's both have it."""
+
+    @property
+    def rowcount(self) -> int:
+        """Rows touched by the last statement."""
+
+    def execute(self, query: Any, params: Any = None, /) -> Any:
+        """Run one statement."""
+
+    def fetchone(self) -> Any:
+        """Give the next row or None."""
+
+    def fetchall(self) -> Any:
+        """Give the remaining rows."""
+
+
+def connection_parameters() -> dict[str, Any]:
+    """Give libpq's parameters of the default database, with keepalives that notice a dead server."""
+    configured: Mapping[str, Any] = connections["default"].settings_dict
+    names = {
+        "NAME": "dbname",
+        "USER": "user",
+        "PASSWORD": "password",
+        "HOST": "host",
+        "PORT": "port",
+    }
+    parameters: dict[str, Any] = {
+        new: configured[old] for old, new in names.items() if configured.get(old)
+    }
+    options: Mapping[str, Any] = configured.get("OPTIONS", {})
+    ssl = {key: value for key, value in options.items() if key.startswith("ssl")}
+    return parameters | ssl | {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+
+
+def connect(role: str, *, statement_timeout_seconds: float = 30.0) -> psycopg.Connection[Any]:
+    """Open an autocommit connection of its own.
+
+    Args:
+        role: what it is for, shown as the application name (`worker`, `lease`, `dispatch`, ...).
+        statement_timeout_seconds: after which a statement is given up, so that a stuck database cannot hold a loop.
+
+    Raises:
+        psycopg.OperationalError: the database does not answer; the caller retries with backoff.
+    """
+    milliseconds = int(statement_timeout_seconds * 1000)
+    return psycopg.connect(
+        **connection_parameters(),
+        autocommit=True,
+        prepare_threshold=1,
+        application_name=f"taskmill-{role}",
+        options=f"-c statement_timeout={milliseconds} -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+    )
+
+
+def process_name() -> str:
+    """Name this process for owners and operators: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def rows_as_dicts(cursor: Any) -> list[dict[str, Any]]:
+    """Give the remaining rows as dictionaries by column name."""
+    names = [column[0] for column in cursor.description]
+    rows: Sequence[Sequence[Any]] = cursor.fetchall()
+    return [dict(zip(names, row, strict=True)) for row in rows]

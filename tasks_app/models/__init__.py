@@ -1,0 +1,20 @@
+"""The store: fields, constraints and indexes. No logic: `tasks_app.transitions` writes tasks, `selectors` reads them."""
+
+from tasks_app.models.engine import Leader, StaleResult, WorkerProcess
+from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue
+from tasks_app.models.task import Task
+from tasks_app.models.tenancy import ApiKey, IdempotencyRecord, Tenant
+
+__all__ = [
+    "ApiKey",
+    "Attempt",
+    "Event",
+    "IdempotencyRecord",
+    "Leader",
+    "LogChunk",
+    "OnceValue",
+    "StaleResult",
+    "Task",
+    "Tenant",
+    "WorkerProcess",
+]

@@ -1,0 +1,201 @@
+"""The task row: the only truth about a task."""
+
+from __future__ import annotations
+
+import uuid
+
+import uuid_utils
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import F, Q
+
+from tasks_app.models.tenancy import Tenant
+from tasks_app.states import DEAD_LETTERS, FINISHED, PENDING, PROCESSING, State
+
+_PENDING = sorted(PENDING)
+_PROCESSING = sorted(PROCESSING)
+_FINISHED = sorted(FINISHED)
+_DEAD = sorted(DEAD_LETTERS)
+
+
+def new_task_id() -> uuid.UUID:
+    """Give a UUIDv7: unique, and ordered by creation time in milliseconds."""
+    return uuid.UUID(bytes=uuid_utils.uuid7().bytes)
+
+
+class Task(models.Model):
+    """One submitted unit of work. Written by `tasks_app.transitions` and `tasks_app.progress` alone."""
+
+    id = models.UUIDField(primary_key=True, default=new_task_id, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_index=False)
+    type = models.CharField(max_length=100)
+    queue = models.CharField(max_length=100)
+    priority = models.SmallIntegerField(default=0)
+    state = models.CharField(max_length=16, choices=[(state.value, state.value) for state in State])
+    version = models.IntegerField(default=1, help_text="Grows with every visible change; the ETag.")
+    event_seq = models.IntegerField(default=1, help_text="Number of the newest event.")
+
+    payload = models.JSONField()
+    metadata = models.JSONField(default=dict)
+    tags = ArrayField(models.CharField(max_length=64), default=list)
+    result = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    progress = models.FloatField(default=0)
+    progress_message = models.TextField(default="")
+    progress_detail = models.JSONField(null=True)
+
+    max_retry = models.SmallIntegerField()
+    retry_policy = models.JSONField(null=True, help_text="Overrides the type's policy.")
+    attempt = models.IntegerField(default=0, help_text="Attempts made; for people.")
+    attempt_base = models.IntegerField(
+        default=0, help_text="Attempts made before the last redrive."
+    )
+    epoch = models.BigIntegerField(default=0, help_text="Fencing token; only grows.")
+    rescues = models.SmallIntegerField(default=0)
+    interrupts = models.IntegerField(default=0)
+    sweeps = models.SmallIntegerField(default=0, help_text="Lost hints since the last claim.")
+    dispatch_seq = models.IntegerField(default=0)
+
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    run_at = models.DateTimeField(help_text="Not before.")
+    queued_at = models.DateTimeField(
+        null=True, help_text="When it last became ready; waits are counted from here."
+    )
+    dispatched_at = models.DateTimeField(null=True)
+    published_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    queue_timeout = models.IntegerField(null=True, help_text="Seconds.")
+    process_timeout = models.IntegerField(help_text="Seconds.")
+    queue_deadline = models.DateTimeField(null=True)
+    run_deadline = models.DateTimeField(null=True)
+
+    lease_owner = models.CharField(max_length=120, null=True)  # noqa: DJ001 - null is "no lease", by constraint
+    lease_expires_at = models.DateTimeField(null=True)
+    worker = models.CharField(max_length=120, default="", help_text="Who ran it last.")
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_requested_by = models.CharField(max_length=120, default="")
+    cancel_reason = models.CharField(max_length=500, default="")
+    cancel_grace_seconds = models.FloatField(null=True)
+
+    concurrency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "no limit"
+    max_concurrency = models.IntegerField(null=True)
+    unique_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "not unique"
+    webhook_urls = models.JSONField(null=True)
+    retry_of = models.UUIDField(null=True)
+    parent = models.UUIDField(null=True)
+    schedule = models.CharField(max_length=100, null=True)  # noqa: DJ001 - null is "by hand"
+    traceparent = models.CharField(max_length=64, default="")
+    submitted_by = models.CharField(max_length=120, default="")
+
+    class Meta:
+        db_table = "taskmill_task"
+        constraints = [
+            models.CheckConstraint(
+                name="task_state_known", condition=Q(state__in=[state.value for state in State])
+            ),
+            models.CheckConstraint(
+                name="task_lease_iff_processing",
+                condition=Q(
+                    state__in=_PROCESSING, lease_owner__isnull=False, lease_expires_at__isnull=False
+                )
+                | (
+                    ~Q(state__in=_PROCESSING)
+                    & Q(lease_owner__isnull=True, lease_expires_at__isnull=True)
+                ),
+            ),
+            models.CheckConstraint(
+                name="task_finished_iff_final",
+                condition=Q(state__in=_FINISHED, finished_at__isnull=False)
+                | (~Q(state__in=_FINISHED) & Q(finished_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="task_cancelling_was_asked",
+                condition=~Q(state="cancelling") | Q(cancel_requested_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="task_running_was_not_asked",
+                condition=~Q(state="running") | Q(cancel_requested_at__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="task_attempt_le_epoch", condition=Q(attempt__lte=F("epoch"))
+            ),
+            models.UniqueConstraint(
+                name="task_unique_while_active",
+                fields=["tenant", "unique_key"],
+                condition=Q(unique_key__isnull=False, finished_at__isnull=True),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                F("queue"),
+                F("priority").desc(),
+                F("run_at"),
+                F("id"),
+                name="task_ready",
+                condition=Q(state="queued"),
+            ),
+            models.Index(
+                fields=["queue", "dispatched_at"],
+                name="task_dispatched",
+                condition=Q(state="dispatched"),
+            ),
+            models.Index(
+                fields=["run_at"],
+                name="task_waiting",
+                condition=Q(state__in=["scheduled", "retrying"]),
+            ),
+            models.Index(
+                fields=["lease_expires_at"], name="task_leases", condition=Q(state__in=_PROCESSING)
+            ),
+            models.Index(
+                fields=["run_deadline"],
+                name="task_run_deadline",
+                condition=Q(state__in=_PROCESSING),
+            ),
+            models.Index(
+                fields=["queue_deadline"],
+                name="task_queue_deadline",
+                condition=Q(state__in=_PENDING, queue_deadline__isnull=False),
+            ),
+            models.Index(
+                fields=["tenant", "concurrency_key", "state"],
+                name="task_slots",
+                condition=Q(concurrency_key__isnull=False, finished_at__isnull=True),
+            ),
+            models.Index(
+                fields=["finished_at"], name="task_finished", condition=Q(finished_at__isnull=False)
+            ),
+            models.Index(F("tenant"), F("id").desc(), name="task_list"),
+            models.Index(F("tenant"), F("state"), F("id").desc(), name="task_list_state"),
+            models.Index(F("tenant"), F("type"), F("id").desc(), name="task_list_type"),
+            models.Index(F("tenant"), F("queue"), F("id").desc(), name="task_list_queue"),
+            models.Index(
+                F("tenant"),
+                F("concurrency_key"),
+                F("id").desc(),
+                name="task_list_key",
+                condition=Q(concurrency_key__isnull=False),
+            ),
+            models.Index(
+                F("tenant"),
+                F("schedule"),
+                F("id").desc(),
+                name="task_list_schedule",
+                condition=Q(schedule__isnull=False),
+            ),
+            models.Index(
+                F("tenant"),
+                F("finished_at").desc(),
+                F("id").desc(),
+                name="task_dead",
+                condition=Q(state__in=_DEAD),
+            ),
+            GinIndex(fields=["tags"], name="task_tags", fastupdate=True),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.id}"

@@ -1,0 +1,66 @@
+"""The only writer of a task's state: one guarded statement per verb of `tasks_app.states.TRANSITIONS`.
+
+Every statement is one filtered UPDATE (or INSERT) whose CTEs write the event row, and the attempt row where an attempt
+ends, in the same statement. No row back means that somebody else won; callers answer that, they never force it. All times
+are the database's (`taskmill_now()`); a worker's statement carries the epoch of its claim. Functions take a cursor and
+neither begin nor commit. Anchors: reliability protocol 1.2 to 1.8; docs/adr/0003-transitions.md.
+"""
+
+from tasks_app.transitions.dispatching import (
+    DispatchedTask,
+    dispatch,
+    hand_back,
+    mark_published,
+    promote,
+    sweep,
+    unblock,
+    undispatch,
+)
+from tasks_app.transitions.leases import LeaseAnswer, forget_worker, renew_leases, report_worker
+from tasks_app.transitions.operating import cancel_delivered, redrive, request_cancel, revise
+from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
+from tasks_app.transitions.submitting import InsertedTask, NewTask, insert_tasks
+from tasks_app.transitions.working import (
+    Claim,
+    claim,
+    confirm_cancel,
+    fail,
+    interrupt,
+    record_stale,
+    retry,
+    succeed,
+)
+
+__all__ = [
+    "Claim",
+    "DispatchedTask",
+    "InsertedTask",
+    "LeaseAnswer",
+    "NewTask",
+    "cancel_delivered",
+    "claim",
+    "confirm_cancel",
+    "dispatch",
+    "expire_pending",
+    "expire_running",
+    "fail",
+    "forget_worker",
+    "hand_back",
+    "insert_tasks",
+    "interrupt",
+    "lose",
+    "mark_published",
+    "promote",
+    "record_stale",
+    "redrive",
+    "renew_leases",
+    "report_worker",
+    "request_cancel",
+    "rescue",
+    "retry",
+    "revise",
+    "succeed",
+    "sweep",
+    "unblock",
+    "undispatch",
+]
