@@ -1,7 +1,8 @@
 """The only reader of the environment: turns variables into validated, typed values.
 
-Every fault is collected and reported in one `ConfigurationError`, each line naming the variable and the fix. Where
-`DATABASE_URL`, `BROKER_URL` and `REDIS_URL` are unset, the embedded servers under `var/` are meant (see `EmbeddedPaths`).
+Every fault is collected and reported in one `ConfigurationError`, each line naming the variable and
+the fix. Where `DATABASE_URL`, `BROKER_URL` and `REDIS_URL` are unset, the embedded servers under
+`var/` are meant (see `EmbeddedPaths`).
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ class EnvironmentFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPaths:
-    """Where the embedded servers live: all derived from `TASKMILL_VAR`, so that every process finds them."""
+    """Where the embedded servers live: all derived from `TASKMILL_VAR`, so all processes agree."""
 
     var: Path
 
     @property
     def sockets(self) -> Path:
-        """Directory of the unix sockets; moved to the temporary directory where `var` is too long a path."""
+        """Directory of the unix sockets; below the temporary directory where `var` is too long."""
         near = self.var / "run"
         if len(str(near)) <= MAX_SOCKET_PATH:
             return near
@@ -102,7 +103,7 @@ class Environment:
         self.faults.append(f"{name}: {fix}")
 
     def settings(self, kind: type[T], *, prefix: str) -> T:
-        """Build a frozen settings dataclass from `PREFIX_FIELD` variables, with types and bounds checked."""
+        """Build a frozen settings dataclass from `PREFIX_FIELD` variables, types checked."""
         hints = get_type_hints(kind)
         values: dict[str, Any] = {}
         for item in dataclasses.fields(kind):  # type: ignore[arg-type]  # T is always a dataclass here
@@ -133,7 +134,7 @@ class Environment:
         return value
 
     def database(self, name: str, embedded: EmbeddedPaths) -> dict[str, Any]:
-        """Give Django's database dictionary from a `postgresql://` URL, or the embedded server's."""
+        """Give Django's database dictionary from a `postgresql://` URL, or the embedded one's."""
         url = self.text(name)
         if not url:
             return {
@@ -178,7 +179,8 @@ class Environment:
         if self.text("DATABASE_URL"):
             self.fault(
                 "SECRET_KEY",
-                "set it to 50 or more random characters (python -c 'import secrets; print(secrets.token_urlsafe(50))')",
+                "set it to 50 or more random characters "
+                "(python -c 'import secrets; print(secrets.token_urlsafe(50))')",
             )
         return "unset: `manage.py up` writes one before anything is served"
 

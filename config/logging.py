@@ -1,4 +1,4 @@
-"""Log lines: structlog on top of the standard library, for people on a terminal or as JSON lines."""
+"""Log lines: structlog on the standard library, for people on a terminal or as JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the project, all from the environment through `config.env`; see docs/reference/settings.md."""
+"""Settings, all from the environment through `config.env`; see docs/reference/settings.md."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ DATABASES = {
         "OPTIONS": {
             **_database.get("OPTIONS", {}),
             "pool": {"min_size": 1, "max_size": 8, "timeout": 5},
-            "options": "-c statement_timeout=30000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+            "options": "-c statement_timeout=30000 -c lock_timeout=5000 "
+            "-c idle_in_transaction_session_timeout=30000",
         },
     }
 }
@@ -186,7 +187,7 @@ CELERY_TASK_CREATE_MISSING_QUEUES = True
 
 
 def celery_queue(name: str) -> Queue:
-    """Give the broker queue of a Taskmill queue: a quorum queue on RabbitMQ, a plain one on Valkey or Redis."""
+    """Give the broker queue of a Taskmill queue: quorum on RabbitMQ, plain on Valkey or Redis."""
     arguments = {"x-queue-type": "quorum"} if IS_RABBITMQ else None
     return Queue(name, Exchange("taskmill", "topic"), routing_key=name, queue_arguments=arguments)
 

@@ -1,1 +1,1 @@
-"""Tasks: the store, the protocol, the engine and the public API of Taskmill (see ARCHITECTURE.md)."""
+"""Tasks: store, protocol, engine and public API of Taskmill; see ARCHITECTURE.md."""

@@ -1,7 +1,8 @@
-"""The settings of the tasks app: one frozen object, built by `config/env.py`, read through `conf()`.
+"""The settings of the tasks app: one frozen object, built by `config/env.py`, read through
+`conf()`.
 
-Every field is an environment variable `TASKMILL_<NAME>`; its metadata says what it means, in which unit and why it has
-its default, and docs/reference/settings.md is generated from it.
+Every field is an environment variable `TASKMILL_<NAME>`; its metadata says what it means, in which
+unit and why it has its default, and docs/reference/settings.md is generated from it.
 """
 
 from __future__ import annotations
@@ -25,19 +26,20 @@ class TasksConf:
 
     lease_seconds: float = setting(
         15.0,
-        "Seconds a worker owns an attempt without renewing it. A dead worker's tasks wait this long plus the grace.",
+        "Seconds a worker owns an attempt without renewing it. A dead worker's tasks wait this "
+        "long plus the grace.",
         least=1,
         most=3600,
     )
     lease_grace_seconds: float = setting(
         5.0,
-        "Seconds after a lease's end before it is rescued, so that its worker has surely killed it.",
+        "Seconds after a lease's end before it is rescued; its worker has killed it by then.",
         least=0.5,
         most=600,
     )
     lease_margin_seconds: float = setting(
         3.0,
-        "Seconds before a lease's end at which its own worker stops trusting it and kills the task.",
+        "Seconds before a lease's end at which its worker stops trusting it and kills the task.",
         least=0.2,
         most=600,
     )
@@ -61,7 +63,7 @@ class TasksConf:
     )
     kill_grace_seconds: float = setting(
         5.0,
-        "Seconds between the polite stop (soft timeout, SIGTERM) and the kill of the process group.",
+        "Seconds between the polite stop (soft timeout, SIGTERM) and the kill of all processes.",
         least=0.1,
         most=600,
     )
@@ -79,7 +81,7 @@ class TasksConf:
     )
     redispatch_seconds: float = setting(
         30.0,
-        "Seconds after which a dispatched task that no worker claimed is queued again; doubled each time.",
+        "Seconds after which a dispatched but unclaimed task is queued again; doubled each time.",
         least=1,
         most=3600,
     )
@@ -94,7 +96,7 @@ class TasksConf:
     )
     leader_lease_seconds: float = setting(
         5.0,
-        "Seconds a loop's leader holds its place without renewing it; a standby takes over after that.",
+        "Seconds a loop's leader holds its place without renewal; then a standby takes over.",
         least=0.5,
         most=300,
     )
@@ -142,7 +144,7 @@ class TasksConf:
     )
     handler_modules: tuple[str, ...] = setting(
         (),
-        "Modules with handlers beside the `handlers` module of each installed app, comma separated.",
+        "Modules with handlers beside the `handlers` of each installed app, comma separated.",
     )
     environment: str = setting(
         "live", "Word in API keys (`tm_<environment>_...`) that tells installations apart."

@@ -1,8 +1,10 @@
-"""What a handler is handed beside its payload: `TaskContext`, and the port through which it reports.
+"""What a handler is handed beside its payload: `TaskContext`, and the port through which it
+reports.
 
-The context holds the rules (what is coalesced, what is capped, what raises); a `Sink` carries reports away: the
-worker's goes to the database (`tasks_app.execution.sink`), the test kit's keeps them in memory. Progress and log calls
-never raise and never wait; only `check_cancelled`, `once` and `sleep` may stop a handler.
+The context holds the rules (what is coalesced, what is capped, what raises); a `Sink` carries
+reports away: the worker's goes to the database (`tasks_app.execution.sink`), the test kit's keeps
+them in memory. Progress and log calls never raise and never wait; only `check_cancelled`, `once`
+and `sleep` may stop a handler.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class LogLine:
 
 
 class Sink(Protocol):
-    """Where a context's reports go. Implementations coalesce, and never raise except from `once`."""
+    """Where a context's reports go; implementations coalesce, and raise only from `once`."""
 
     def progress(self, progress: Progress) -> None:
         """Take the newest progress."""
@@ -59,7 +61,7 @@ class Sink(Protocol):
         """Say whether somebody asked the task to stop; cheap enough for a tight loop."""
 
     def once(self, key: str, function: Callable[[], Any]) -> Any:
-        """Run `function` unless an earlier attempt stored its value under `key`; give the stored value."""
+        """Run `function` unless an attempt stored its value under `key`; give that value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +182,7 @@ class TaskContext:
         return self.info.tenant
 
     def idempotency_key(self, name: str = "") -> str:
-        """Give a key for a callee that deduplicates: the same for every attempt of this task and `name`."""
+        """Give a key for a callee that deduplicates: one per task and `name`, for all attempts."""
         return f"{self.info.task_id}:{name}" if name else str(self.info.task_id)
 
     def progress(
@@ -192,7 +194,8 @@ class TaskContext:
         total: float | None = None,
         unit: str = "",
     ) -> None:
-        """Report progress; the latest wins, at most four reports a second leave the worker, the last one always.
+        """Report progress; the latest wins, at most four reports a second leave the worker, the
+        last one always.
 
         Args:
             percent: 0 to 100; values outside are clamped.
@@ -271,10 +274,13 @@ class TaskContext:
         self.check_cancelled()
 
     def once(self, key: str, function: Callable[[], T]) -> T:
-        """Give the value of `function()`, run at most once to its end over all attempts of this task.
+        """Give the value of `function()`, run at most once to its end over all attempts of this
+        task.
 
-        The value (JSON) is stored under `key` when the function returns; a later attempt is handed the stored value. A
-        crash between the effect and the store repeats the function: pass `ctx.idempotency_key(key)` on to the callee.
+        The value (JSON) is stored under `key` when the function returns; a later attempt is handed
+        the stored value. A
+        crash between the effect and the store repeats the function: pass `ctx.idempotency_key(key)`
+            on to the callee.
 
         Raises:
             LeaseLost: this attempt is no longer the task's; stop.
@@ -303,7 +309,7 @@ _current: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar(
 
 
 def current_task() -> TaskContext | None:
-    """Give the context of the task that this code runs in, for library code; None outside a task."""
+    """Give the context of the task that this code runs in; None outside a task."""
     return _current.get()
 
 

@@ -1,7 +1,8 @@
-"""Raw PostgreSQL connections for the engine and the workers, and the cursor port that the SQL layers write to.
+"""Raw PostgreSQL connections for the engine and the workers, and the cursor port that the SQL
+layers write to.
 
-The web side hands in Django's cursors, workers and engine hand in psycopg's own (autocommit, prepared statements, one per
-process or loop, never one per task). Both take `%(name)s` parameters.
+The web side hands in Django's cursors, workers and engine hand in psycopg's own (autocommit,
+prepared statements, one per process or loop, never one per task). Both take `%(name)s` parameters.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Cursor(Protocol):
 
 
 def connection_parameters() -> dict[str, Any]:
-    """Give libpq's parameters of the default database, with keepalives that notice a dead server."""
+    """Give libpq's parameters of the default database; a dead server is noticed in seconds."""
     configured: Mapping[str, Any] = connections["default"].settings_dict
     names = {
         "NAME": "dbname",
@@ -60,7 +61,8 @@ def connect(role: str, *, statement_timeout_seconds: float = 30.0) -> psycopg.Co
 
     Args:
         role: what it is for, shown as the application name (`worker`, `lease`, `dispatch`, ...).
-        statement_timeout_seconds: after which a statement is given up, so that a stuck database cannot hold a loop.
+        statement_timeout_seconds: after which a statement is given up, so that a stuck database
+            cannot hold a loop.
 
     Raises:
         psycopg.OperationalError: the database does not answer; the caller retries with backoff.
@@ -71,7 +73,8 @@ def connect(role: str, *, statement_timeout_seconds: float = 30.0) -> psycopg.Co
         autocommit=True,
         prepare_threshold=1,
         application_name=f"taskmill-{role}",
-        options=f"-c statement_timeout={milliseconds} -c lock_timeout=5000 -c idle_in_transaction_session_timeout=30000",
+        options=f"-c statement_timeout={milliseconds} -c lock_timeout=5000 "
+        "-c idle_in_transaction_session_timeout=30000",
     )
 
 

@@ -1,8 +1,9 @@
 """Every error of the platform in one tree; the docstring of a class is its default message.
 
-Raised everywhere, mapped to answers in one place (`tasks_app.api.problems`). Request errors can be fixed by the caller,
-infrastructure errors pass with time, `LeaseLost` stops a worker quietly, configuration errors refuse to start.
-`code` is public and stable; the problem pages in docs/reference/errors.md are generated from this tree.
+Raised everywhere, mapped to answers in one place (`tasks_app.api.problems`). Request errors can be
+fixed by the caller, infrastructure errors pass with time, `LeaseLost` stops a worker quietly,
+configuration errors refuse to start. `code` is public and stable; the problem pages in
+docs/reference/errors.md are generated from this tree.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class ValidationFailed(RequestError):
 
 
 class NotAuthenticated(RequestError):
-    """Send an API key as `Authorization: Bearer tm_...`; this one is missing, unknown, expired or revoked."""
+    """Send a valid API key as `Authorization: Bearer tm_...`; unknown, expired or revoked."""
 
     code = "not_authenticated"
     http_status = 401
@@ -125,7 +126,7 @@ class PreconditionFailed(RequestError):
 
 
 class PayloadTooLarge(RequestError):
-    """The body or payload is larger than the limit; store the data elsewhere and submit a reference to it."""
+    """The body or payload is larger than the limit; store the data elsewhere, submit a link."""
 
     code = "payload_too_large"
     http_status = 413
@@ -148,19 +149,19 @@ class InfrastructureError(TaskmillError):
 
 
 class StoreUnavailable(InfrastructureError):
-    """The database does not answer; nothing was accepted, try again with the same Idempotency-Key."""
+    """The database does not answer; nothing was accepted, repeat with the same Idempotency-Key."""
 
     code = "store_unavailable"
 
 
 class BrokerUnavailable(InfrastructureError):
-    """The broker does not take messages; tasks wait in the database and are sent when it returns."""
+    """The broker takes no messages; tasks wait in the database and are sent when it returns."""
 
     code = "broker_unavailable"
 
 
 class LeaseLost(TaskmillError):
-    """The lease on this attempt is gone; another worker may own the task, so this one stops quietly."""
+    """The lease on this attempt is gone; another worker may own the task, so this one stops."""
 
     code = "lease_lost"
 

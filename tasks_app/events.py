@@ -1,7 +1,8 @@
 """The catalogue of task events: what each verb is called outside.
 
-Every event row, log line, metric and push derives from these names (the CloudEvents `type`). A row is written in the
-same statement as the change it reports, by `tasks_app.transitions` and `tasks_app.progress` alone.
+Every event row, log line, metric and push derives from these names (the CloudEvents `type`). A row
+is written in the same statement as the change it reports, by `tasks_app.transitions` and
+`tasks_app.progress` alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from enum import StrEnum
 
 
 class EventType(StrEnum):
-    """Names of task events; the first group is the history's inner steps, the rest is what subscribers act on."""
+    """Names of task events; first the history's inner steps, then what subscribers act on."""
 
     QUEUED = "task.queued"
     BLOCKED = "task.blocked"

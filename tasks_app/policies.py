@@ -1,8 +1,9 @@
 """Retry policies: pure decisions on what follows a failed attempt.
 
-Called by the runner with the error of an attempt; answers with the next state and delay. Never touches a database or a
-clock. Delays are in seconds. Defaults are those of S6 in the mission: permanent codes are never retried, temporary codes
-back off 1 s doubling to 60 s, everything else waits 5 s.
+Called by the runner with the error of an attempt; answers with the next state and delay. Never
+touches a database or a clock. Delays are in seconds. Defaults are those of S6 in the mission:
+permanent codes are never retried, temporary codes back off 1 s doubling to 60 s, everything else
+waits 5 s.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class ErrorInfo:
         type: class name of the exception.
         message: at most 2,000 characters.
         is_permanent: the handler said that no retry can help.
-        is_process_timeout: the platform stopped the attempt at its process timeout (code `TIMEOUT`).
+        is_process_timeout: the platform stopped the attempt at its process timeout (code
+            `TIMEOUT`).
         retry_after_seconds: delay asked for by the handler, or None.
         traceback: text for operators (scope `tasks:admin`), at most 64 KiB.
     """
@@ -57,8 +59,10 @@ class ErrorInfo:
 def describe_error(error: BaseException, *, traceback: str = "") -> ErrorInfo:
     """Turn an exception of a handler into its public description.
 
-    Codes: `TaskError.code`; `TIMEOUT` for `TimeoutError`; `NETWORK_ERROR` for `ConnectionError` and `socket.gaierror`;
-    a string attribute `code` of the exception where it is one of the known codes; else `HANDLER_ERROR`.
+    Codes: `TaskError.code`; `TIMEOUT` for `TimeoutError`; `NETWORK_ERROR` for `ConnectionError` and
+        `socket.gaierror`;
+    a string attribute `code` of the exception where it is one of the known codes; else
+    `HANDLER_ERROR`.
     """
     kind = type(error)
     retry_after = error.after_seconds if isinstance(error, RetryLater) else None
@@ -101,7 +105,8 @@ CustomDelay = Callable[[int, ErrorInfo], float | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """When a failed attempt is repeated. Build with `fixed`, `exponential`, `custom`, `smart` or `never`.
+    """When a failed attempt is repeated. Build with `fixed`, `exponential`, `custom`, `smart` or
+    `never`.
 
     Attributes:
         kind: `smart`, `fixed`, `exponential`, `custom` or `never`.
@@ -109,7 +114,8 @@ class Retry:
         factor: multiplier per further attempt, 1 to 10.
         max_delay_seconds: cap of a delay before jitter.
         jitter: spread of the delay.
-        function: for `custom`: `(failed attempts so far, error) -> seconds`, `None` for "do not retry".
+        function: for `custom`: `(failed attempts so far, error) -> seconds`, `None` for "do not
+            retry".
         never_on: codes that are not retried, beside the permanent ones.
     """
 
@@ -211,7 +217,8 @@ class Verdict:
         is_retry: whether another attempt follows.
         delay_seconds: until it may start; 0 where the task ends.
         final_state: `failed` or `timeout` where it ends, else None.
-        is_retryable: whether the error was of a kind that retries can help (the API's `error.retryable`).
+        is_retryable: whether the error was of a kind that retries can help (the API's
+            `error.retryable`).
     """
 
     is_retry: bool

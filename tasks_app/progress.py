@@ -1,6 +1,8 @@
-"""What a running attempt leaves behind before it ends: progress, log lines and the values of `ctx.once`.
+"""What a running attempt leaves behind before it ends: progress, log lines and the values of
+`ctx.once`.
 
-Fenced by the epoch like every write of a worker, but no state changes here. Called by the worker's sink only.
+Fenced by the epoch like every write of a worker, but no state changes here. Called by the worker's
+sink only.
 """
 
 from __future__ import annotations
@@ -13,15 +15,21 @@ from tasks_app.events import EventType
 
 _PROGRESS = f"""
 WITH moved AS (
-    UPDATE taskmill_task t SET progress = %(percent)s, progress_message = %(message)s, progress_detail = %(detail)s::jsonb,
-        version = t.version + 1, event_seq = t.event_seq + 1, updated_at = greatest(t.updated_at, taskmill_now())
+    UPDATE taskmill_task t SET progress = %(percent)s, progress_message = %(message)s,
+        progress_detail = %(detail)s::jsonb,
+        version = t.version + 1, event_seq = t.event_seq + 1, updated_at = greatest(t.updated_at,
+            taskmill_now())
     WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state IN ('running', 'cancelling')
-    RETURNING t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at, t.worker, t.cancel_requested_at,
+    RETURNING t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at, t.worker,
+        t.cancel_requested_at,
         t.progress, t.progress_message, t.progress_detail
 ), event AS (
-    INSERT INTO taskmill_event (task_id, tenant_id, seq, type, from_state, state, epoch, attempt, at, actor, data)
-    SELECT m.id, m.tenant_id, m.event_seq, '{EventType.PROGRESS}', m.state, m.state, m.epoch, m.attempt, m.updated_at, m.worker,
-        jsonb_build_object('progress', m.progress, 'message', m.progress_message, 'detail', m.progress_detail)
+    INSERT INTO taskmill_event (task_id, tenant_id, seq, type, from_state, state, epoch, attempt,
+        at, actor, data)
+    SELECT m.id, m.tenant_id, m.event_seq, '{EventType.PROGRESS}', m.state, m.state, m.epoch,
+        m.attempt, m.updated_at, m.worker,
+        jsonb_build_object('progress', m.progress, 'message', m.progress_message, 'detail',
+            m.progress_detail)
     FROM moved m
 )
 SELECT m.cancel_requested_at IS NOT NULL FROM moved m
@@ -77,7 +85,8 @@ def append_log(
 def drop_log_chunks(cursor: Cursor, task_id: uuid.UUID, *, epoch: int, before_number: int) -> None:
     """Drop the oldest chunks of an attempt."""
     cursor.execute(
-        "DELETE FROM taskmill_log WHERE task_id = %(id)s::uuid AND epoch = %(epoch)s AND number < %(before)s",
+        """DELETE FROM taskmill_log
+        WHERE task_id = %(id)s::uuid AND epoch = %(epoch)s AND number < %(before)s""",
         {"id": task_id, "epoch": epoch, "before": before_number},
     )
 
@@ -95,12 +104,13 @@ def find_once(cursor: Cursor, task_id: uuid.UUID, key: str) -> tuple[Any] | None
 _STORE_ONCE = """
 INSERT INTO taskmill_once (task_id, key, value, epoch, at)
 SELECT t.id, %(key)s, %(value)s::jsonb, %(epoch)s, taskmill_now() FROM taskmill_task t
-WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state IN ('running', 'cancelling') FOR UPDATE OF t
+WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state IN ('running', 'cancelling') FOR
+    UPDATE OF t
 ON CONFLICT (task_id, key) DO NOTHING RETURNING 1
 """
 
 
 def store_once(cursor: Cursor, task_id: uuid.UUID, *, epoch: int, key: str, value: str) -> bool:
-    """Store a value (JSON text) under a key; False where the epoch is not current or the key is taken."""
+    """Store a value (JSON text) under a key; False: the epoch is not current, or the key taken."""
     cursor.execute(_STORE_ONCE, {"id": task_id, "epoch": epoch, "key": key, "value": value})
     return cursor.fetchone() is not None

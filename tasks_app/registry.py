@@ -1,8 +1,9 @@
 """Handlers: how a task type is declared, and the one place that knows them all.
 
-`@handler` is used at import time by the `handlers` modules of the installed apps. Declarations are checked then and there:
-unknown options, duplicate types, signatures and types that cannot travel as JSON are refused with a sentence that says what
-to write instead. The registry never touches the database; `submit` and `test_run` are ports that `tasks_app.apps` plugs in.
+`@handler` is used at import time by the `handlers` modules of the installed apps. Declarations are
+checked then and there: unknown options, duplicate types, signatures and types that cannot travel as
+JSON are refused with a sentence that says what to write instead. The registry never touches the
+database; `submit` and `test_run` are ports that `tasks_app.apps` plugs in.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Handler:
         self.__module__ = function.__module__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the decorated function as it stands."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -116,7 +118,7 @@ class Handler:
         return None if self.payload_adapter is None else self.payload_adapter.validate_python(raw)
 
     def encode_result(self, value: Any) -> Any:
-        """Turn a result into JSON values (declared type where there is one, else by its own type)."""
+        """Turn a result into JSON values, by the declared type where there is one."""
         if self.result_adapter is not None:
             return self.result_adapter.dump_python(value, mode="json")
         if isinstance(value, BaseModel):
@@ -179,7 +181,8 @@ def _hints(task_type: str, function: Callable[..., Any]) -> dict[str, Any]:
         return typing.get_type_hints(function, include_extras=True)
     except NameError as error:
         raise HandlerDeclarationError(
-            f"handler {task_type}: the annotation {error.name!r} cannot be found; import it at module level"
+            f"handler {task_type}: the annotation {error.name!r} cannot be found; "
+            "import it at module level"
         ) from error
 
 
@@ -193,7 +196,8 @@ def _adapter(task_type: str, name: str, hint: Any) -> TypeAdapter[Any]:
         adapter.json_schema()
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         raise HandlerDeclarationError(
-            f"handler {task_type}: {name} is of type {hint!r}, which cannot travel as JSON; use a pydantic model"
+            f"handler {task_type}: {name} is of type {hint!r}, which cannot travel as JSON; "
+            "use a pydantic model"
         ) from error
     return adapter
 
@@ -216,7 +220,8 @@ def handler(
     """Declare a task type.
 
     Args:
-        task_type: stable public name, lower-case words joined by dots, at most 100 characters (`orders.process`).
+        task_type: stable public name, lower-case words joined by dots, at most 100 characters
+            (`orders.process`).
         queue: lower-case name of the queue.
         priority: -1000 to 1000; larger is sooner.
         max_retry: further attempts after the first, 0 to 1000; None for the platform's default.
@@ -253,7 +258,8 @@ def handler(
 def _check_name(task_type: str) -> None:
     if len(task_type) > MAX_TYPE_LENGTH or not TYPE_PATTERN.match(task_type):
         raise HandlerDeclarationError(
-            f"handler {task_type!r}: a type is lower-case words joined by dots, at most 100 characters, as orders.process"
+            f"handler {task_type!r}: a type is lower-case words joined by dots, "
+            "at most 100 characters, as orders.process"
         )
 
 
@@ -284,13 +290,14 @@ def register(declared: Handler) -> None:
     known = _handlers.get(declared.type)
     if known is not None and known.function.__qualname__ != declared.function.__qualname__:
         raise HandlerDeclarationError(
-            f"handler {declared.type} is declared in {known.__module__} and again in {declared.__module__}"
+            f"handler {declared.type} is declared in {known.__module__} "
+            f"and again in {declared.__module__}"
         )
     _handlers[declared.type] = declared
 
 
 def discover() -> None:
-    """Import the `handlers` module of every installed app and those of `TASKMILL_HANDLER_MODULES`, once."""
+    """Import the `handlers` of every installed app and `TASKMILL_HANDLER_MODULES`, once."""
     if _state["is_discovered"]:
         return
     for config in apps.get_app_configs():

@@ -1,7 +1,7 @@
 """The states of a task, their public statuses, and which verb moves a task from where to where.
 
-Pure data; `tasks_app.transitions` is the only code that carries a verb out. The same table stands in
-docs/reference/states.md, and a test compares the two.
+Pure data; `tasks_app.transitions` is the only code that carries a verb out. The same table stands
+in docs/reference/states.md, and a test compares the two.
 """
 
 from __future__ import annotations

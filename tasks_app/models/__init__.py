@@ -1,4 +1,4 @@
-"""The store: fields, constraints and indexes. No logic: `tasks_app.transitions` writes tasks, `selectors` reads them."""
+"""The store: fields, constraints, indexes; `transitions` writes tasks, `selectors` reads them."""
 
 from tasks_app.models.engine import Leader, StaleResult, WorkerProcess
 from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue

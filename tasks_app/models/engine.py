@@ -7,7 +7,7 @@ from django.db import models
 
 
 class WorkerProcess(models.Model):
-    """A worker's main process; renewed with its leases. A row older than three renewals is a lost worker."""
+    """A worker's main process, renewed with its leases; older than three renewals: lost."""
 
     id = models.CharField(max_length=120, primary_key=True, help_text="Unique per start.")
     name = models.CharField(max_length=120, help_text="host:pid, as tasks show it.")

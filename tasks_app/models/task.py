@@ -25,7 +25,7 @@ def new_task_id() -> uuid.UUID:
 
 
 class Task(models.Model):
-    """One submitted unit of work. Written by `tasks_app.transitions` and `tasks_app.progress` alone."""
+    """One submitted unit of work; written by `transitions` and `progress` alone."""
 
     id = models.UUIDField(primary_key=True, default=new_task_id, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", db_index=False)

@@ -1,8 +1,11 @@
-"""The only writer of a task's state: one guarded statement per verb of `tasks_app.states.TRANSITIONS`.
+"""The only writer of a task's state: one guarded statement per verb of
+`tasks_app.states.TRANSITIONS`.
 
-Every statement is one filtered UPDATE (or INSERT) whose CTEs write the event row, and the attempt row where an attempt
-ends, in the same statement. No row back means that somebody else won; callers answer that, they never force it. All times
-are the database's (`taskmill_now()`); a worker's statement carries the epoch of its claim. Functions take a cursor and
+Every statement is one filtered UPDATE (or INSERT) whose CTEs write the event row, and the attempt
+    row where an attempt
+ends, in the same statement. No row back means that somebody else won; callers answer that, they
+never force it. All times are the database's (`taskmill_now()`); a worker's statement carries the
+    epoch of its claim. Functions take a cursor and
 neither begin nor commit. Anchors: reliability protocol 1.2 to 1.8; docs/adr/0003-transitions.md.
 """
 

@@ -1,7 +1,10 @@
-"""Verbs promote, block, unblock, dispatch and sweep: from waiting to a hint in the broker, and back when the hint is lost.
+"""Verbs promote, block, unblock, dispatch and sweep: from waiting to a hint in the broker, and back
+when the hint is lost.
 
-Called by the dispatch and maintain loops. `dispatch` and `unblock` run in the transaction that holds the loop's leader row,
-which makes them the only writers of new slots: the count of a key's slots cannot change under them except downwards.
+Called by the dispatch and maintain loops. `dispatch` and `unblock` run in the transaction that
+holds the loop's leader row,
+which makes them the only writers of new slots: the count of a key's slots cannot change under them
+except downwards.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks_app.db import Cursor
-from tasks_app.transitions.sql import MOVED, TOUCH, event
+from tasks_app.transitions.sql import MOVED, TOUCH, event, reason
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchedTask:
-    """A hint to publish: `(id, dispatch_seq)` for the Celery task named `type` on the broker queue `queue`."""
+    """A hint to publish: `(id, dispatch_seq)` for the Celery task `type` on the queue `queue`."""
 
     id: uuid.UUID
     dispatch_seq: int
@@ -32,10 +35,11 @@ WITH pick AS MATERIALIZED (
     ORDER BY priority DESC, run_at, id LIMIT %(room)s FOR UPDATE SKIP LOCKED
 ), verdict AS (
     SELECT p.id, p.concurrency_key IS NULL OR p.max_concurrency IS NULL OR p.max_concurrency >=
-        row_number() OVER (PARTITION BY p.tenant_id, p.concurrency_key ORDER BY p.priority DESC, p.run_at, p.id)
-        + CASE WHEN p.concurrency_key IS NULL THEN 0 ELSE
+        row_number() OVER (PARTITION BY p.tenant_id, p.concurrency_key ORDER BY p.priority DESC,
+        p.run_at, p.id) + CASE WHEN p.concurrency_key IS NULL THEN 0 ELSE
             (SELECT count(*) FROM taskmill_task a
-             WHERE a.tenant_id = p.tenant_id AND a.concurrency_key = p.concurrency_key AND a.finished_at IS NULL
+             WHERE a.tenant_id = p.tenant_id AND a.concurrency_key = p.concurrency_key AND
+                 a.finished_at IS NULL
                AND a.state IN ('dispatched', 'running', 'cancelling')) END AS fits
     FROM pick p
 ), moved AS (
@@ -47,12 +51,14 @@ WITH pick AS MATERIALIZED (
     FROM verdict v WHERE t.id = v.id
     RETURNING {MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority, t.run_at
 ), {event(kind="'task.' || m.state", from_state="'queued'")}
-SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved ORDER BY priority DESC, run_at, id
+SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved ORDER BY priority DESC,
+    run_at, id
 """  # noqa: S608 - built from constants
 
 
 def dispatch(cursor: Cursor, *, queue: str, room: int) -> tuple[list[DispatchedTask], int]:
-    """Take at most `room` ready tasks in order of priority, then time; those whose key is full are parked as blocked.
+    """Take at most `room` ready tasks in order of priority, then time; those whose key is full are
+    parked as blocked.
 
     Returns:
         The tasks to publish in that order, and how many were parked.
@@ -71,23 +77,27 @@ WITH keys AS (
     GROUP BY 1, 2
 ), used AS (
     SELECT k.*, (SELECT count(*) FROM taskmill_task a
-        WHERE a.tenant_id = k.tenant_id AND a.concurrency_key = k.concurrency_key AND a.finished_at IS NULL
+        WHERE a.tenant_id = k.tenant_id AND a.concurrency_key = k.concurrency_key AND a.finished_at
+            IS NULL
           AND a.state IN ('queued', 'dispatched', 'running', 'cancelling')) AS slots
     FROM keys k
 ), free AS MATERIALIZED (
     SELECT b.id FROM used u CROSS JOIN LATERAL (
-        SELECT c.id, c.max_concurrency, row_number() OVER (ORDER BY c.priority DESC, c.run_at, c.id) AS place
+        SELECT c.id, c.max_concurrency, row_number() OVER (ORDER BY c.priority DESC, c.run_at, c.id)
+            AS place
         FROM taskmill_task c
-        WHERE c.state = 'blocked' AND c.tenant_id = u.tenant_id AND c.concurrency_key = u.concurrency_key
+        WHERE c.state = 'blocked' AND c.tenant_id = u.tenant_id AND c.concurrency_key =
+            u.concurrency_key
           AND c.finished_at IS NULL
         ORDER BY c.priority DESC, c.run_at, c.id LIMIT 100
     ) b WHERE b.max_concurrency >= u.slots + b.place LIMIT 1000
 ), locked AS MATERIALIZED (
-    SELECT id FROM taskmill_task WHERE id IN (SELECT id FROM free) AND state = 'blocked' ORDER BY id FOR UPDATE SKIP LOCKED
+    SELECT id FROM taskmill_task WHERE id IN (SELECT id FROM free) AND state = 'blocked' ORDER BY id
+        FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE taskmill_task t SET state = 'queued', {TOUCH} FROM locked l WHERE t.id = l.id
     RETURNING {MOVED}
-), {event(kind="'task.queued'", from_state="'blocked'", data="jsonb_build_object('reason', 'slot_free')")}
+), {event(kind="'task.queued'", from_state="'blocked'", data=reason("slot_free"))}
 SELECT count(*) FROM moved
 """  # noqa: S608 - built from constants
 
@@ -113,21 +123,24 @@ def mark_published(cursor: Cursor, tasks: Sequence[DispatchedTask]) -> None:
     )
 
 
-def _requeue(guard: str, reason: str, *, order: str = "ORDER BY id LIMIT 1000") -> str:
+def _requeue(guard: str, why: str, *, order: str = "ORDER BY id LIMIT 1000") -> str:
     return f"""
     WITH old AS MATERIALIZED (
-        SELECT id FROM taskmill_task t WHERE state = 'dispatched' AND {guard} {order} FOR UPDATE SKIP LOCKED
+        SELECT id FROM taskmill_task t WHERE state = 'dispatched' AND {guard} {order} FOR UPDATE
+            SKIP LOCKED
     ), moved AS (
         UPDATE taskmill_task t SET state = 'queued', sweeps = least(t.sweeps + 1, 1000), {TOUCH}
         FROM old WHERE t.id = old.id RETURNING {MOVED}
-    ), {event(kind="'task.queued'", from_state="'dispatched'", data=f"jsonb_build_object('reason', '{reason}')")}
+    ), {event(kind="'task.queued'", from_state="'dispatched'", data=reason(why))}
     SELECT count(*) FROM moved
     """  # noqa: S608 - built from constants
 
 
 _SWEEP = _requeue(
-    """((published_at IS NULL AND dispatched_at < taskmill_now() - make_interval(secs => %(publish_grace)s::float8))
-        OR dispatched_at < taskmill_now() - make_interval(secs => %(redispatch)s::float8 * power(2, least(sweeps, 5))))""",
+    """((published_at IS NULL AND dispatched_at < taskmill_now() - make_interval(secs =>
+    %(publish_grace)s::float8))
+        OR dispatched_at < taskmill_now() - make_interval(secs => %(redispatch)s::float8 * power(2,
+            least(sweeps, 5))))""",
     "hint_lost",
 )
 _UNDISPATCH = _requeue(
@@ -141,7 +154,8 @@ def sweep(cursor: Cursor, *, publish_grace_seconds: float, redispatch_seconds: f
 
     Args:
         publish_grace_seconds: for hints never confirmed.
-        redispatch_seconds: for hints never claimed; doubled by each sweep of the same task, at most 32 times.
+        redispatch_seconds: for hints never claimed; doubled by each sweep of the same task, at most
+            32 times.
     """
     cursor.execute(
         _SWEEP, {"publish_grace": publish_grace_seconds, "redispatch": redispatch_seconds}
@@ -150,7 +164,7 @@ def sweep(cursor: Cursor, *, publish_grace_seconds: float, redispatch_seconds: f
 
 
 def undispatch(cursor: Cursor, tasks: Sequence[DispatchedTask]) -> int:
-    """Take back hints that the broker did not confirm; gives how many were not claimed meanwhile (it may have them)."""
+    """Take back hints that the broker did not confirm; gives how many no worker had claimed."""
     cursor.execute(
         _UNDISPATCH,
         {"ids": [task.id for task in tasks], "seqs": [task.dispatch_seq for task in tasks]},
@@ -164,11 +178,19 @@ WITH moved AS (
         state = CASE WHEN t.sweeps >= %(limit)s THEN 'error' ELSE 'queued' END,
         sweeps = t.sweeps + 1,
         run_at = taskmill_now() + make_interval(secs => %(delay)s::float8),
-        finished_at = CASE WHEN t.sweeps >= %(limit)s THEN greatest(t.updated_at, taskmill_now()) END,
+        finished_at = CASE WHEN t.sweeps >= %(limit)s THEN greatest(t.updated_at, taskmill_now())
+            END,
         error = CASE WHEN t.sweeps >= %(limit)s THEN %(error)s::jsonb ELSE t.error END, {TOUCH}
     WHERE t.id = %(id)s::uuid AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s
     RETURNING {MOVED}
-), {event(kind="'task.' || m.state", from_state="'dispatched'", actor="%(worker)s::text", data="%(error)s::jsonb")}
+), {
+    event(
+        kind="'task.' || m.state",
+        from_state="'dispatched'",
+        actor="%(worker)s::text",
+        data="%(error)s::jsonb",
+    )
+}
 SELECT state FROM moved
 """  # noqa: S608 - built from constants
 
@@ -183,7 +205,8 @@ def hand_back(
     limit: int,
     error: str,
 ) -> str | None:
-    """Give a hint back that this worker cannot run (unknown type); after `limit` of them in a row the task ends as error.
+    """Give a hint back that this worker cannot run (unknown type); after `limit` of them in a row
+    the task ends as error.
 
     Args:
         error: the JSON text of `{code, type, message, retryable, attempt}`.
@@ -206,13 +229,15 @@ def hand_back(
 
 _PROMOTE = f"""
 WITH due AS MATERIALIZED (
-    SELECT id, state FROM taskmill_task WHERE state IN ('scheduled', 'retrying') AND run_at <= taskmill_now()
+    SELECT id, state FROM taskmill_task WHERE state IN ('scheduled', 'retrying') AND run_at <=
+        taskmill_now()
     ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE taskmill_task t SET state = 'queued', queued_at = taskmill_now(), {TOUCH}
     FROM due WHERE t.id = due.id RETURNING {MOVED}, t.queue, due.state AS old_state
-), {event(kind="'task.queued'", from_state="m.old_state", data="jsonb_build_object('reason', 'due')")}
-SELECT count(*), (SELECT count(pg_notify('taskmill_dispatch', q.queue)) FROM (SELECT DISTINCT queue FROM moved) q)
+), {event(kind="'task.queued'", from_state="m.old_state", data=reason("due"))}
+SELECT count(*), (SELECT count(pg_notify('taskmill_dispatch', q.queue)) FROM (SELECT DISTINCT queue
+    FROM moved) q)
 FROM moved
 """  # noqa: S608 - built from constants
 

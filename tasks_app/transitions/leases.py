@@ -11,13 +11,16 @@ from tasks_app.db import Cursor
 
 _RENEW = """
 WITH held AS MATERIALIZED (
-    SELECT t.id, h.epoch FROM taskmill_task t JOIN unnest(%(ids)s::uuid[], %(epochs)s::bigint[]) AS h(id, epoch)
+    SELECT t.id, h.epoch FROM taskmill_task t JOIN unnest(%(ids)s::uuid[], %(epochs)s::bigint[]) AS
+        h(id, epoch)
       ON t.id = h.id AND t.epoch = h.epoch
     WHERE t.state IN ('running', 'cancelling') ORDER BY t.id FOR UPDATE OF t
 )
-UPDATE taskmill_task t SET lease_expires_at = taskmill_now() + make_interval(secs => %(lease)s::float8)
+UPDATE taskmill_task t SET lease_expires_at = taskmill_now() + make_interval(secs =>
+    %(lease)s::float8)
 FROM held WHERE t.id = held.id AND t.epoch = held.epoch AND t.state IN ('running', 'cancelling')
-RETURNING t.id, t.epoch, t.cancel_requested_at, t.cancel_grace_seconds, t.run_deadline < taskmill_now()
+RETURNING t.id, t.epoch, t.cancel_requested_at, t.cancel_grace_seconds, t.run_deadline <
+    taskmill_now()
 """
 
 
@@ -49,13 +52,18 @@ def renew_leases(
 
 _REPORT_WORKER = """
 WITH seen AS (
-    INSERT INTO taskmill_worker AS w (id, name, queues, slots, busy, memory_bytes, is_stopping, started_at, last_seen_at)
-    VALUES (%(id)s, %(name)s, %(queues)s::text[], %(slots)s, %(busy)s, %(memory)s, %(stopping)s, taskmill_now(), taskmill_now())
-    ON CONFLICT (id) DO UPDATE SET queues = excluded.queues, slots = excluded.slots, busy = excluded.busy,
-        memory_bytes = excluded.memory_bytes, is_stopping = excluded.is_stopping, last_seen_at = excluded.last_seen_at
+    INSERT INTO taskmill_worker AS w (id, name, queues, slots, busy, memory_bytes, is_stopping,
+        started_at, last_seen_at)
+    VALUES (%(id)s, %(name)s, %(queues)s::text[], %(slots)s, %(busy)s, %(memory)s, %(stopping)s,
+        taskmill_now(), taskmill_now())
+    ON CONFLICT (id) DO UPDATE SET queues = excluded.queues, slots = excluded.slots, busy =
+        excluded.busy,
+        memory_bytes = excluded.memory_bytes, is_stopping = excluded.is_stopping, last_seen_at =
+        excluded.last_seen_at
     RETURNING w.started_at = w.last_seen_at AS is_new, w.queues
 )
-SELECT (SELECT count(pg_notify('taskmill_dispatch', q)) FROM unnest(s.queues) AS q) FROM seen s WHERE s.is_new
+SELECT (SELECT count(pg_notify('taskmill_dispatch', q)) FROM unnest(s.queues) AS q) FROM seen s
+    WHERE s.is_new
 """
 
 

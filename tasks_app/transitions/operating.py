@@ -1,4 +1,4 @@
-"""Verbs request_cancel, redrive and revise: what clients and operators do to a task. Always within one tenant."""
+"""Verbs request_cancel, redrive and revise: what clients and operators do, within one tenant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from tasks_app.db import Cursor
 from tasks_app.transitions.sql import MOVED, TOUCH, event
 
 _CANCEL_DATA = """jsonb_build_object('by', %(actor)s::text, 'reason', %(reason)s::text,
-    'grace_seconds', %(grace)s::float8, 'how', CASE m.state WHEN 'cancelled' THEN 'before_start' END)"""
+    'grace_seconds', %(grace)s::float8, 'how', CASE m.state WHEN 'cancelled' THEN 'before_start'
+        END)"""
 
 _REQUEST_CANCEL = f"""
 WITH old AS MATERIALIZED (
@@ -22,10 +23,13 @@ WITH old AS MATERIALIZED (
     FOR UPDATE
 ), moved AS (
     UPDATE taskmill_task t SET
-        state = CASE WHEN old.state IN ('running', 'cancelling') THEN 'cancelling' ELSE 'cancelled' END,
-        cancel_requested_at = coalesce(t.cancel_requested_at, taskmill_now()), cancel_requested_by = %(actor)s,
+        state = CASE WHEN old.state IN ('running', 'cancelling') THEN 'cancelling' ELSE 'cancelled'
+            END,
+        cancel_requested_at = coalesce(t.cancel_requested_at, taskmill_now()), cancel_requested_by =
+            %(actor)s,
         cancel_reason = %(reason)s, cancel_grace_seconds = %(grace)s::float8,
-        finished_at = CASE WHEN old.state NOT IN ('running', 'cancelling') THEN greatest(t.updated_at, taskmill_now()) END,
+        finished_at = CASE WHEN old.state NOT IN ('running', 'cancelling') THEN
+            greatest(t.updated_at, taskmill_now()) END,
         {TOUCH}
     FROM old WHERE t.id = old.id
     RETURNING {MOVED}, t.lease_owner, old.state AS old_state
@@ -37,7 +41,8 @@ WITH old AS MATERIALIZED (
         data=_CANCEL_DATA,
     )
 }
-SELECT state, CASE WHEN state = 'cancelling' THEN pg_notify('taskmill_cancel', lease_owner) END FROM moved
+SELECT state, CASE WHEN state = 'cancelling' THEN pg_notify('taskmill_cancel', lease_owner) END FROM
+    moved
 """  # noqa: S608 - built from constants
 
 
@@ -50,14 +55,16 @@ def request_cancel(
     reason: str,
     grace_seconds: float | None,
 ) -> str | None:
-    """Cancel a pending task, or ask a running one to stop (and ring for its worker's lease keeper at commit).
+    """Cancel a pending task, or ask a running one to stop (and ring for its worker's lease keeper
+    at commit).
 
     Args:
-        grace_seconds: between the polite stop and the kill; None for the default. A second request with a smaller one
-            (0 to force) shortens the wait.
+        grace_seconds: between the polite stop and the kill; None for the default. A second request
+            with a smaller one (0 to force) shortens the wait.
 
     Returns:
-        The new state (`cancelled` or `cancelling`), or None: finished, already asked, or not this tenant's; read the row.
+        The new state (`cancelled` or `cancelling`), or None: finished, already asked, or not this
+            tenant's; read the row.
     """
     values = {
         "id": task_id,
@@ -100,28 +107,36 @@ def cancel_delivered(
 _REDRIVE = f"""
 WITH old AS MATERIALIZED (
     SELECT id, state FROM taskmill_task
-    WHERE id = ANY(%(ids)s::uuid[]) AND tenant_id = %(tenant)s AND state IN ('failed', 'error', 'timeout', 'cancelled')
+    WHERE id = ANY(%(ids)s::uuid[]) AND tenant_id = %(tenant)s AND state IN ('failed', 'error',
+        'timeout', 'cancelled')
     ORDER BY id FOR UPDATE
 ), moved AS (
     UPDATE taskmill_task t SET
-        state = 'queued', attempt_base = t.attempt, rescues = 0, sweeps = 0, result = NULL, error = NULL, progress = 0,
-        progress_message = '', progress_detail = NULL, run_at = taskmill_now(), queued_at = taskmill_now(),
-        queue_deadline = taskmill_now() + make_interval(secs => t.queue_timeout), started_at = NULL, finished_at = NULL,
-        cancel_requested_at = NULL, cancel_requested_by = '', cancel_reason = '', cancel_grace_seconds = NULL, {TOUCH}
+        state = 'queued', attempt_base = t.attempt, rescues = 0, sweeps = 0, result = NULL, error =
+            NULL, progress = 0,
+        progress_message = '', progress_detail = NULL, run_at = taskmill_now(), queued_at =
+            taskmill_now(),
+        queue_deadline = taskmill_now() + make_interval(secs => t.queue_timeout), started_at = NULL,
+            finished_at = NULL,
+        cancel_requested_at = NULL, cancel_requested_by = '', cancel_reason = '',
+        cancel_grace_seconds = NULL, {TOUCH}
     FROM old WHERE t.id = old.id
     RETURNING {MOVED}, t.queue, old.state AS old_state
 ), {event(kind="'task.redriven'", from_state="m.old_state", actor="%(actor)s::text")}
-SELECT m.id, (SELECT count(pg_notify('taskmill_dispatch', q.queue)) FROM (SELECT DISTINCT queue FROM moved) q) FROM moved m
+SELECT m.id, (SELECT count(pg_notify('taskmill_dispatch', q.queue)) FROM (SELECT DISTINCT queue FROM
+    moved) q) FROM moved m
 """  # noqa: S608 - built from constants
 
 
 def redrive(
     cursor: Cursor, *, tenant_id: int, task_ids: Sequence[uuid.UUID], actor: str
 ) -> list[uuid.UUID]:
-    """Queue finished tasks that did not succeed once more, with all attempts granted anew; gives those it took.
+    """Queue finished tasks that did not succeed once more, with all attempts granted anew; gives
+    those it took.
 
     Raises:
-        IntegrityError: a live task holds the unique key of one of them (`task_unique_while_active`); none was taken.
+        IntegrityError: a live task holds the unique key of one of them
+            (`task_unique_while_active`); none was taken.
     """
     cursor.execute(_REDRIVE, {"ids": list(task_ids), "tenant": tenant_id, "actor": actor})
     return [row[0] for row in cursor.fetchall()]
@@ -130,24 +145,36 @@ def redrive(
 _REVISE = f"""
 WITH old AS MATERIALIZED (
     SELECT id, state FROM taskmill_task
-    WHERE id = %(id)s::uuid AND tenant_id = %(tenant)s AND (%(version)s::int IS NULL OR version = %(version)s::int)
+    WHERE id = %(id)s::uuid AND tenant_id = %(tenant)s AND (%(version)s::int IS NULL OR version =
+        %(version)s::int)
       AND state IN ('scheduled', 'queued', 'blocked', 'dispatched', 'retrying')
     FOR UPDATE
 ), moved AS (
     UPDATE taskmill_task t SET
         state = CASE WHEN old.state = 'retrying' THEN 'retrying'
-                     WHEN coalesce((c.v ->> 'run_at')::timestamptz, t.run_at) > taskmill_now() THEN 'scheduled'
+                     WHEN coalesce((c.v ->> 'run_at')::timestamptz, t.run_at) > taskmill_now() THEN
+                         'scheduled'
                      ELSE 'queued' END,
-        priority = coalesce((c.v ->> 'priority')::smallint, t.priority), queue = coalesce(c.v ->> 'queue', t.queue),
+        priority = coalesce((c.v ->> 'priority')::smallint, t.priority), queue = coalesce(c.v ->>
+            'queue', t.queue),
         run_at = coalesce((c.v ->> 'run_at')::timestamptz, t.run_at),
         queue_deadline = CASE WHEN c.v ? 'run_at' AND t.queue_deadline IS NOT NULL
-            THEN greatest((c.v ->> 'run_at')::timestamptz, taskmill_now()) + make_interval(secs => t.queue_timeout)
+            THEN greatest((c.v ->> 'run_at')::timestamptz, taskmill_now()) + make_interval(secs =>
+                t.queue_timeout)
             ELSE t.queue_deadline END,
-        tags = CASE WHEN c.v ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(c.v -> 'tags')) ELSE t.tags END,
+        tags = CASE WHEN c.v ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(c.v -> 'tags'))
+            ELSE t.tags END,
         metadata = coalesce(c.v -> 'metadata', t.metadata), {TOUCH}
     FROM old, (SELECT %(changes)s::jsonb AS v) c WHERE t.id = old.id
     RETURNING {MOVED}, t.queue, old.state AS old_state
-), {event(kind="'task.updated'", from_state="m.old_state", actor="%(actor)s::text", data="%(changes)s::jsonb")}
+), {
+    event(
+        kind="'task.updated'",
+        from_state="m.old_state",
+        actor="%(actor)s::text",
+        data="%(changes)s::jsonb",
+    )
+}
 SELECT m.state, pg_notify('taskmill_dispatch', m.queue) FROM moved m
 """  # noqa: S608 - built from constants
 
@@ -161,7 +188,8 @@ def revise(
     changes: Mapping[str, Any],
     actor: str,
 ) -> str | None:
-    """Change priority, queue, run_at, tags or metadata (whole values) of a pending task; a hint already out becomes stale.
+    """Change priority, queue, run_at, tags or metadata (whole values) of a pending task; a hint
+    already out becomes stale.
 
     Args:
         version: only if the task still has this version; None for any.

@@ -1,11 +1,20 @@
-"""Verbs expire and rescue: what the maintain loop does about tasks that nobody finishes. Each is one guarded statement."""
+"""Verbs expire and rescue: what is done about tasks that nobody finishes, one statement each."""
 
 from __future__ import annotations
 
 import uuid
 
 from tasks_app.db import Cursor
-from tasks_app.transitions.sql import ATTEMPTS_LEFT, ENDED, MOVED, NO_LEASE, TOUCH, attempt, event
+from tasks_app.transitions.sql import (
+    ATTEMPTS_LEFT,
+    ENDED,
+    MOVED,
+    NO_LEASE,
+    TOUCH,
+    attempt,
+    event,
+    reason,
+)
 
 
 def _error(code: str, message: str, *, retryable: str = "true") -> str:
@@ -19,10 +28,12 @@ _QUEUE_ERROR = _error("QUEUE_TIMEOUT", "waited longer than its queue_timeout", r
 _EXPIRE_PENDING = f"""
 WITH due AS MATERIALIZED (
     SELECT id, state FROM taskmill_task
-    WHERE state IN ('scheduled', 'queued', 'blocked', 'dispatched', 'retrying') AND queue_deadline <= taskmill_now()
+    WHERE state IN ('scheduled', 'queued', 'blocked', 'dispatched', 'retrying') AND queue_deadline
+        <= taskmill_now()
     ORDER BY queue_deadline LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), moved AS (
-    UPDATE taskmill_task t SET state = 'timeout', finished_at = greatest(t.updated_at, taskmill_now()),
+    UPDATE taskmill_task t SET state = 'timeout', finished_at = greatest(t.updated_at,
+        taskmill_now()),
         error = {_QUEUE_ERROR}, {TOUCH}
     FROM due WHERE t.id = due.id RETURNING {MOVED}, t.error, due.state AS old_state
 ), {event(kind="'task.timeout'", from_state="m.old_state", data="m.error")}
@@ -31,7 +42,7 @@ SELECT count(*) FROM moved
 
 
 def expire_pending(cursor: Cursor) -> int:
-    """End tasks that waited longer than their queue timeout, whatever workers do; gives how many."""
+    """End tasks that waited past their queue timeout, whatever workers do; gives how many."""
     cursor.execute(_EXPIRE_PENDING)
     return int(cursor.fetchone()[0])
 
@@ -45,8 +56,10 @@ WITH due AS MATERIALIZED (
     ORDER BY run_deadline LIMIT 500 FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE taskmill_task t SET
-        state = CASE WHEN due.state = 'running' AND {ATTEMPTS_LEFT} THEN 'retrying' ELSE 'timeout' END,
-        run_at = taskmill_now() + make_interval(secs => least(60, power(2, least(t.attempt - t.attempt_base - 1, 6)))),
+        state = CASE WHEN due.state = 'running' AND {ATTEMPTS_LEFT} THEN 'retrying' ELSE 'timeout'
+            END,
+        run_at = taskmill_now() + make_interval(secs => least(60, power(2, least(t.attempt -
+            t.attempt_base - 1, 6)))),
         finished_at = CASE WHEN due.state = 'cancelling' OR NOT ({ATTEMPTS_LEFT})
             THEN greatest(t.updated_at, taskmill_now()) END,
         error = {_RUN_ERROR}, {NO_LEASE}, {TOUCH}
@@ -59,7 +72,8 @@ SELECT count(*) FROM moved
 
 
 def expire_running(cursor: Cursor, *, grace_seconds: float) -> int:
-    """Take attempts away that run past their deadline and grace, even where the worker keeps renewing; gives how many.
+    """Take attempts away that run past their deadline and grace, even where the worker keeps
+    renewing; gives how many.
 
     Like every process timeout it is temporary: retried while attempts remain, then `timeout`.
     """
@@ -70,6 +84,9 @@ def expire_running(cursor: Cursor, *, grace_seconds: float) -> int:
 _LOST_ERROR = _error("WORKER_LOST", "the worker that ran it was lost")
 
 
+_LOST_DATA = f"m.error || {reason('worker_lost')}"
+
+
 def _rescue(guard: str, lock: str) -> str:
     over = f"t.rescues >= %(max_rescues)s OR NOT ({ATTEMPTS_LEFT})"
     return f"""
@@ -78,21 +95,25 @@ def _rescue(guard: str, lock: str) -> str:
         WHERE state IN ('running', 'cancelling') AND {guard} {lock}
     ), moved AS (
         UPDATE taskmill_task t SET
-            state = CASE WHEN dead.state = 'cancelling' THEN 'cancelled' WHEN {over} THEN 'error' ELSE 'retrying' END,
+            state = CASE WHEN dead.state = 'cancelling' THEN 'cancelled' WHEN {over} THEN 'error'
+                ELSE 'retrying' END,
             rescues = t.rescues + 1, error = {_LOST_ERROR},
-            run_at = taskmill_now() + make_interval(secs => least(60, power(2, least(t.rescues, 6)))),
-            finished_at = CASE WHEN dead.state = 'cancelling' OR {over} THEN greatest(t.updated_at, taskmill_now()) END,
+            run_at = taskmill_now() + make_interval(secs => least(60, power(2, least(t.rescues,
+                6)))),
+            finished_at = CASE WHEN dead.state = 'cancelling' OR {over} THEN greatest(t.updated_at,
+                taskmill_now()) END,
             {NO_LEASE}, {TOUCH}
         FROM dead WHERE t.id = dead.id AND t.epoch = dead.epoch
         RETURNING {ENDED}, t.error, dead.state AS old_state
-    ), {event(kind="'task.' || m.state", from_state="m.old_state", data="m.error || jsonb_build_object('reason', 'worker_lost')")},
+    ), {event(kind="'task.' || m.state", from_state="m.old_state", data=_LOST_DATA)},
     {attempt(outcome="'lost'", error="m.error")}
     SELECT count(*) FROM moved
     """  # noqa: S608 - built from constants
 
 
 _RESCUE = _rescue(
-    "lease_expires_at < taskmill_now() - make_interval(secs => %(grace)s::float8) ORDER BY lease_expires_at LIMIT 500",
+    """lease_expires_at < taskmill_now() - make_interval(secs => %(grace)s::float8)
+        ORDER BY lease_expires_at LIMIT 500""",
     "FOR UPDATE SKIP LOCKED",
 )
 _LOSE = _rescue("id = %(id)s::uuid AND epoch = %(epoch)s", "FOR UPDATE")
@@ -101,13 +122,14 @@ _LOSE = _rescue("id = %(id)s::uuid AND epoch = %(epoch)s", "FOR UPDATE")
 def rescue(cursor: Cursor, *, grace_seconds: float, max_rescues: int) -> int:
     """Take attempts away from workers whose lease is over by `grace_seconds`; gives how many.
 
-    They are retried, at most `max_rescues` times and while attempts remain, then end as `error`; cancelled ones as cancelled.
+    They are retried, at most `max_rescues` times and while attempts remain, then end as `error`;
+    cancelled ones as cancelled.
     """
     cursor.execute(_RESCUE, {"grace": grace_seconds, "max_rescues": max_rescues})
     return int(cursor.fetchone()[0])
 
 
 def lose(cursor: Cursor, task_id: uuid.UUID, *, epoch: int, max_rescues: int) -> bool:
-    """Report by a worker's main process that the child with this attempt died; the same outcomes as `rescue`, at once."""
+    """Report that the child with this attempt died; the same outcomes as `rescue`, at once."""
     cursor.execute(_LOSE, {"id": task_id, "epoch": epoch, "max_rescues": max_rescues})
     return int(cursor.fetchone()[0]) == 1

@@ -1,23 +1,27 @@
-"""The pieces that every transition statement is made of. Built once at import from constants; values are always parameters.
+"""The pieces that every transition statement is made of. Built once at import from constants;
+values are always parameters.
 
-A statement names its changed rows `moved`; `event()` and `attempt()` give the CTEs that write history from them.
+A statement names its changed rows `moved`; `event()` and `attempt()` give the CTEs that write
+history from them.
 """
 
 from __future__ import annotations
 
-TOUCH = "version = t.version + 1, event_seq = t.event_seq + 1, updated_at = greatest(t.updated_at, taskmill_now())"
-"""Part of every UPDATE. `greatest` keeps the events of one task in order of time although `now()` is taken before locks."""
+TOUCH = """version = t.version + 1, event_seq = t.event_seq + 1,
+        updated_at = greatest(t.updated_at, taskmill_now())"""
+"""Part of every UPDATE; `greatest` keeps a task's events in order: `now()` precedes the locks."""
 
 NO_LEASE = "lease_owner = NULL, lease_expires_at = NULL, run_deadline = NULL"
 
-MOVED = "t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at, t.cancel_requested_at"
+MOVED = """t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at,
+        t.cancel_requested_at"""
 """RETURNING list that `event()` needs."""
 
 ENDED = f"{MOVED}, t.worker, t.queued_at, t.started_at"
 """RETURNING list that `attempt()` needs."""
 
 PROCESSING_FROM = "CASE WHEN m.cancel_requested_at IS NULL THEN 'running' ELSE 'cancelling' END"
-"""The state before a finish: the CHECK constraints tie it to cancel_requested_at, so no second read is needed."""
+"""The state before a finish: CHECK constraints tie it to cancel_requested_at; no second read."""
 
 ATTEMPTS_LEFT = "t.attempt - t.attempt_base < t.max_retry + 1"
 
@@ -27,7 +31,8 @@ def event(*, kind: str, from_state: str, actor: str = "''", data: str = "NULL::j
     return f"""event AS (
         INSERT INTO taskmill_event
             (task_id, tenant_id, seq, type, from_state, state, epoch, attempt, at, actor, data)
-        SELECT m.id, m.tenant_id, m.event_seq, {kind}, {from_state}, m.state, m.epoch, m.attempt, m.updated_at,
+        SELECT m.id, m.tenant_id, m.event_seq, {kind}, {from_state}, m.state, m.epoch, m.attempt,
+            m.updated_at,
                {actor}, {data}
         FROM moved m
     )"""  # noqa: S608 - arguments are constants of this package
@@ -36,11 +41,18 @@ def event(*, kind: str, from_state: str, actor: str = "''", data: str = "NULL::j
 def attempt(
     *, outcome: str, error: str = "NULL::jsonb", traceback: str = "''", only: str = "true"
 ) -> str:
-    """Give the CTE that writes the ended attempt of each moved row; arguments are SQL expressions over `m`."""
+    """Give the CTE that writes the ended attempt of each moved row; arguments are SQL over `m`."""
     return f"""ended AS (
         INSERT INTO taskmill_attempt
-            (task_id, tenant_id, epoch, attempt, worker, outcome, queued_at, started_at, finished_at, error, traceback)
-        SELECT m.id, m.tenant_id, m.epoch, m.attempt, m.worker, {outcome}, m.queued_at, m.started_at, m.updated_at,
+            (task_id, tenant_id, epoch, attempt, worker, outcome, queued_at, started_at,
+            finished_at, error, traceback)
+        SELECT m.id, m.tenant_id, m.epoch, m.attempt, m.worker, {outcome}, m.queued_at,
+            m.started_at, m.updated_at,
                {error}, {traceback}
         FROM moved m WHERE {only}
     )"""  # noqa: S608 - arguments are constants of this package
+
+
+def reason(why: str) -> str:
+    """Give the event data that says why a step was taken."""
+    return f"jsonb_build_object('reason', '{why}')"

@@ -61,32 +61,42 @@ class InsertedTask:
     created_at: datetime
 
 
-_COLUMNS = """id uuid, tenant_id bigint, type text, queue text, payload jsonb, max_retry smallint, process_timeout int,
-    priority smallint, metadata jsonb, tags text[], retry_policy jsonb, queue_timeout int, run_at timestamptz,
-    delay_seconds double precision, concurrency_key text, max_concurrency int, unique_key text, webhook_urls jsonb,
+_COLUMNS = """id uuid, tenant_id bigint, type text, queue text, payload jsonb, max_retry smallint,
+process_timeout int,
+    priority smallint, metadata jsonb, tags text[], retry_policy jsonb, queue_timeout int, run_at
+    timestamptz, delay_seconds double precision, concurrency_key text, max_concurrency int,
+    unique_key text, webhook_urls jsonb,
     retry_of uuid, parent uuid, schedule text, traceparent text, submitted_by text"""
 
 _SUBMIT = f"""
 WITH incoming AS (
-    SELECT r.*, greatest(taskmill_now(), coalesce(r.run_at, taskmill_now() + make_interval(secs => coalesce(r.delay_seconds, 0)))) AS start
+    SELECT r.*, greatest(taskmill_now(), coalesce(r.run_at, taskmill_now() + make_interval(secs =>
+        coalesce(r.delay_seconds, 0)))) AS start
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS r({_COLUMNS})
 ), moved AS (
     INSERT INTO taskmill_task AS t
-        (id, tenant_id, type, queue, priority, state, version, event_seq, payload, metadata, tags, progress, progress_message,
-         max_retry, retry_policy, attempt, attempt_base, epoch, rescues, interrupts, sweeps, dispatch_seq,
-         created_at, updated_at, run_at, queued_at, queue_timeout, process_timeout, queue_deadline, worker,
-         cancel_requested_by, cancel_reason, concurrency_key, max_concurrency, unique_key, webhook_urls, retry_of, parent,
-         schedule, traceparent, submitted_by)
-    SELECT i.id, i.tenant_id, i.type, i.queue, i.priority, CASE WHEN i.start > taskmill_now() THEN 'scheduled' ELSE 'queued' END,
+        (id, tenant_id, type, queue, priority, state, version, event_seq, payload, metadata, tags,
+        progress, progress_message,
+         max_retry, retry_policy, attempt, attempt_base, epoch, rescues, interrupts, sweeps,
+         dispatch_seq, created_at, updated_at, run_at, queued_at, queue_timeout, process_timeout,
+         queue_deadline, worker, cancel_requested_by, cancel_reason, concurrency_key,
+         max_concurrency, unique_key, webhook_urls, retry_of, parent, schedule, traceparent,
+         submitted_by)
+    SELECT i.id, i.tenant_id, i.type, i.queue, i.priority, CASE WHEN i.start > taskmill_now() THEN
+        'scheduled' ELSE 'queued' END,
          1, 1, i.payload, i.metadata, i.tags, 0, '',
          i.max_retry, i.retry_policy, 0, 0, 0, 0, 0, 0, 0,
-         taskmill_now(), taskmill_now(), i.start, CASE WHEN i.start <= taskmill_now() THEN i.start END, i.queue_timeout,
+         taskmill_now(), taskmill_now(), i.start, CASE WHEN i.start <= taskmill_now() THEN i.start
+             END, i.queue_timeout,
          i.process_timeout, i.start + make_interval(secs => i.queue_timeout), '',
-         '', '', i.concurrency_key, i.max_concurrency, i.unique_key, i.webhook_urls, i.retry_of, i.parent,
+         '', '', i.concurrency_key, i.max_concurrency, i.unique_key, i.webhook_urls, i.retry_of,
+             i.parent,
          i.schedule, i.traceparent, i.submitted_by
     FROM incoming i
-    ON CONFLICT (tenant_id, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL DO NOTHING
-    RETURNING t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at, t.queue, t.submitted_by
+    ON CONFLICT (tenant_id, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL DO
+        NOTHING
+    RETURNING t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at, t.queue,
+        t.submitted_by
 ), {event(kind="'task.created'", from_state="NULL", actor="m.submitted_by")}
 SELECT m.id, m.state, m.updated_at,
        (SELECT count(pg_notify('taskmill_dispatch', q.queue))
@@ -102,11 +112,12 @@ def insert_tasks(cursor: Cursor, tasks: Sequence[NewTask]) -> list[InsertedTask]
         tasks: any number; callers bound it (1,000 a statement is a good size).
 
     Returns:
-        The inserted ones, in no order. A task whose unique key is held by a live task (or by one before it in `tasks`) is
-        missing.
+        The inserted ones, in no order. A task whose unique key is held by a live task (or by one
+        before it in `tasks`) is missing.
 
     Raises:
-        DataError: a payload holds what jsonb cannot store (NUL characters); callers refuse these before.
+        DataError: a payload holds what jsonb cannot store (NUL characters); callers refuse these
+            before.
     """
     rows = [
         {

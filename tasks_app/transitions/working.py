@@ -1,7 +1,9 @@
 """Verbs claim, succeed, fail, retry, interrupt and confirm_cancel: what a worker does to its task.
 
-Every write after the claim carries the claim's epoch and touches no row without it. A refused write means that the attempt
-was rescued, expired or finished by somebody else: the caller records it with `record_stale` and stays silent.
+Every write after the claim carries the claim's epoch and touches no row without it. A refused write
+means that the attempt
+was rescued, expired or finished by somebody else: the caller records it with `record_stale` and
+stays silent.
 """
 
 from __future__ import annotations
@@ -51,16 +53,21 @@ class Claim:
 _CLAIM = f"""
 WITH moved AS (
     UPDATE taskmill_task t SET
-        state = 'running', epoch = t.epoch + 1, attempt = t.attempt + 1, lease_owner = %(owner)s, worker = %(worker)s,
+        state = 'running', epoch = t.epoch + 1, attempt = t.attempt + 1, lease_owner = %(owner)s,
+            worker = %(worker)s,
         lease_expires_at = taskmill_now() + make_interval(secs => %(lease)s::float8),
-        run_deadline = taskmill_now() + make_interval(secs => t.process_timeout), queue_deadline = NULL,
-        started_at = taskmill_now(), sweeps = 0, progress = 0, progress_message = '', progress_detail = NULL, {TOUCH}
+        run_deadline = taskmill_now() + make_interval(secs => t.process_timeout), queue_deadline =
+            NULL,
+        started_at = taskmill_now(), sweeps = 0, progress = 0, progress_message = '',
+            progress_detail = NULL, {TOUCH}
     WHERE t.id = %(id)s::uuid AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s
       AND (t.queue_deadline IS NULL OR t.queue_deadline > taskmill_now())
-    RETURNING {MOVED}, t.attempt_base, t.max_retry, t.type, t.queue, t.priority, t.payload, t.metadata, t.tags,
+    RETURNING {MOVED}, t.attempt_base, t.max_retry, t.type, t.queue, t.priority, t.payload,
+        t.metadata, t.tags,
         t.retry_policy, t.run_deadline, t.process_timeout, t.traceparent, t.worker
 ), {event(kind="'task.started'", from_state="'dispatched'", actor="m.worker")}
-SELECT m.id, m.epoch, m.attempt, m.attempt_base, m.max_retry, m.type, m.queue, m.priority, m.payload, m.metadata, m.tags,
+SELECT m.id, m.epoch, m.attempt, m.attempt_base, m.max_retry, m.type, m.queue, m.priority,
+    m.payload, m.metadata, m.tags,
     m.retry_policy, m.run_deadline, m.process_timeout, m.traceparent, m.tenant_id, n.slug
 FROM moved m JOIN taskmill_tenant n ON n.id = m.tenant_id
 """  # noqa: S608 - built from constants
@@ -103,7 +110,8 @@ _GUARD = (
 
 _SUCCEED = f"""
 WITH moved AS (
-    UPDATE taskmill_task t SET state = 'success', result = %(result)s::jsonb, error = NULL, progress = 100,
+    UPDATE taskmill_task t SET state = 'success', result = %(result)s::jsonb, error = NULL, progress
+        = 100,
         finished_at = greatest(t.updated_at, taskmill_now()), {NO_LEASE}, {TOUCH}
     {_GUARD} RETURNING {ENDED}
 ), {event(kind="'task.succeeded'", from_state=PROCESSING_FROM, actor="m.worker")},
@@ -123,7 +131,14 @@ WITH moved AS (
     UPDATE taskmill_task t SET state = %(state)s, error = %(error)s::jsonb,
         finished_at = greatest(t.updated_at, taskmill_now()), {NO_LEASE}, {TOUCH}
     {_GUARD} RETURNING {ENDED}
-), {event(kind="'task.' || m.state", from_state=PROCESSING_FROM, actor="m.worker", data="%(error)s::jsonb")},
+), {
+    event(
+        kind="'task.' || m.state",
+        from_state=PROCESSING_FROM,
+        actor="m.worker",
+        data="%(error)s::jsonb",
+    )
+},
 {attempt(outcome="%(outcome)s::text", error="%(error)s::jsonb", traceback="%(traceback)s::text")}
 SELECT 1 FROM moved
 """  # noqa: S608 - built from constants
@@ -153,11 +168,20 @@ def fail(
 _RETRY = f"""
 WITH moved AS (
     UPDATE taskmill_task t SET
-        state = CASE WHEN t.state = 'running' THEN 'retrying' ELSE 'cancelled' END, error = %(error)s::jsonb,
+        state = CASE WHEN t.state = 'running' THEN 'retrying' ELSE 'cancelled' END, error =
+            %(error)s::jsonb,
         run_at = taskmill_now() + make_interval(secs => %(delay)s::float8),
-        finished_at = CASE WHEN t.state = 'cancelling' THEN greatest(t.updated_at, taskmill_now()) END, {NO_LEASE}, {TOUCH}
+        finished_at = CASE WHEN t.state = 'cancelling' THEN greatest(t.updated_at, taskmill_now())
+            END, {NO_LEASE}, {TOUCH}
     {_GUARD} RETURNING {ENDED}
-), {event(kind="'task.' || m.state", from_state=PROCESSING_FROM, actor="m.worker", data="%(error)s::jsonb")},
+), {
+    event(
+        kind="'task.' || m.state",
+        from_state=PROCESSING_FROM,
+        actor="m.worker",
+        data="%(error)s::jsonb",
+    )
+},
 {attempt(outcome="%(outcome)s::text", error="%(error)s::jsonb", traceback="%(traceback)s::text")}
 SELECT state FROM moved
 """  # noqa: S608 - built from constants
@@ -195,10 +219,10 @@ _INTERRUPT = f"""
 WITH moved AS (
     UPDATE taskmill_task t SET
         state = CASE WHEN t.state = 'running' THEN 'queued' ELSE 'cancelled' END,
-        attempt = t.attempt - (t.state = 'running')::int, interrupts = t.interrupts + 1, queued_at = taskmill_now(),
-        finished_at = CASE WHEN t.state = 'cancelling' THEN greatest(t.updated_at, taskmill_now()) END, {
-    NO_LEASE
-}, {TOUCH}
+        attempt = t.attempt - (t.state = 'running')::int, interrupts = t.interrupts + 1, queued_at =
+            taskmill_now(),
+        finished_at = CASE WHEN t.state = 'cancelling' THEN greatest(t.updated_at, taskmill_now())
+            END, {NO_LEASE}, {TOUCH}
     {_GUARD} RETURNING {ENDED}, t.queue
 ), {
     event(
@@ -224,11 +248,13 @@ def interrupt(cursor: Cursor, task_id: uuid.UUID, *, epoch: int) -> str | None:
     return None if row is None else str(row[0])
 
 
+_CANCELLED_DATA = """jsonb_build_object('how', %(how)s::text, 'by', m.cancel_requested_by,
+    'reason', m.cancel_reason)"""
+
 _CONFIRM_CANCEL = f"""
 WITH moved AS (
-    UPDATE taskmill_task t SET state = 'cancelled', finished_at = greatest(t.updated_at, taskmill_now()), {
-    NO_LEASE
-}, {TOUCH}
+    UPDATE taskmill_task t SET state = 'cancelled', finished_at = greatest(t.updated_at,
+        taskmill_now()), {NO_LEASE}, {TOUCH}
     WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state = 'cancelling'
     RETURNING {ENDED}, t.cancel_requested_by, t.cancel_reason
 ), {
@@ -236,7 +262,7 @@ WITH moved AS (
         kind="'task.cancelled'",
         from_state="'cancelling'",
         actor="m.worker",
-        data="jsonb_build_object('how', %(how)s::text, 'by', m.cancel_requested_by, 'reason', m.cancel_reason)",
+        data=_CANCELLED_DATA,
     )
 },
 {attempt(outcome="'cancelled'")}
