@@ -1,0 +1,1 @@
+"""Management commands: up, demo, doctor, engine, credentials."""
