@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
+    path("api/v1/", include("tasks_app.api.urls")),
 ]
+handler400 = "tasks_app.api.problems.bad_request"
+handler403 = "tasks_app.api.problems.permission_denied"
+handler404 = "tasks_app.api.problems.page_not_found"
+handler500 = "tasks_app.api.problems.server_error"

@@ -61,6 +61,33 @@ class ScopeMissing(RequestError):
     http_status = 403
 
 
+class Forbidden(RequestError):
+    """This is not open to you."""
+
+    code = "forbidden"
+    http_status = 403
+
+
+class MethodNotAllowed(RequestError):
+    """This address does not take that method; `Allow` lists those it takes."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+
+class UnsupportedMediaType(RequestError):
+    """Send the body as `Content-Type: application/json`."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+
+
+class MalformedJson(RequestError):
+    """The body is not JSON."""
+
+    code = "malformed_json"
+
+
 class TaskNotFound(RequestError):
     """There is no such task; finished tasks are purged after their retention."""
 

@@ -1,0 +1,32 @@
+"""Who calls: a bearer token becomes `request.auth`, a `tasks_app.services.keys.Principal`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from tasks_app.errors import NotAuthenticated
+from tasks_app.services.keys import Principal, find_caller
+
+SCHEME = "bearer "
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """Reads `Authorization: Bearer tm_...`; tokens in the query are never looked at."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Principal]:
+        """Give `(None, principal)`.
+
+        Raises:
+            NotAuthenticated: there is no token, or not one in force.
+        """
+        header = request.META.get("HTTP_AUTHORIZATION", "")
+        if header[: len(SCHEME)].lower() != SCHEME:
+            raise NotAuthenticated(is_token_missing=True)
+        return None, find_caller(header[len(SCHEME) :].strip())
+
+    def authenticate_header(self, request: Request) -> str:
+        """Give the challenge of a 401."""
+        return 'Bearer realm="taskmill"'

@@ -1,0 +1,141 @@
+"""How often a key may call: a sliding window per API key, counted in Redis so that all web processes share it.
+
+Redis is a cache here: when it does not answer within a second, this process counts alone and tries Redis again after
+`RETRY_REDIS_SECONDS`. Every answer carries `RateLimit` and `RateLimit-Policy`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, Final
+
+import limits
+import redis
+from django.conf import settings
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from tasks_app.clock import monotonic
+from tasks_app.conf import conf
+from tasks_app.errors import RateLimited
+from tasks_app.telemetry import logger
+
+RETRY_REDIS_SECONDS: Final = 5.0
+REDIS_TIMEOUT_SECONDS: Final = 0.5
+_log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What a key has left.
+
+    Attributes:
+        is_granted: whether this request is within the limit.
+        limit: requests per window.
+        window_seconds: length of the window.
+        remaining: requests left in it.
+        reset_seconds: whole seconds until some of it is given back, at least 1.
+    """
+
+    is_granted: bool
+    limit: int
+    window_seconds: int
+    remaining: int
+    reset_seconds: int
+
+    def headers(self) -> dict[str, str]:
+        """Give the fields of draft-ietf-httpapi-ratelimit-headers."""
+        return {
+            "RateLimit-Policy": f'"default";q={self.limit};w={self.window_seconds}',
+            "RateLimit": f'"default";r={self.remaining};t={self.reset_seconds}',
+        }
+
+
+class RequestLimiter:
+    """Counts requests per name in Redis, or in this process while Redis is away. Thread-safe."""
+
+    def __init__(self, redis_url: str) -> None:
+        pool = redis.ConnectionPool.from_url(
+            redis_url.split(";", maxsplit=1)[0].strip(),
+            socket_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        storage = RedisStorage("redis://", connection_pool=pool, key_prefix="taskmill-limit")
+        self._shared = SlidingWindowCounterRateLimiter(storage)
+        self._alone = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._alone_until = 0.0
+        self._lock = threading.Lock()
+
+    def hit(self, name: str, rate: limits.RateLimitItem) -> Allowance:
+        """Count one request of `name` against `rate`."""
+        if monotonic() >= self._alone_until:
+            try:
+                return self._count(self._shared, name, rate)
+            except redis.RedisError as error:
+                self._go_alone(error)
+        return self._count(self._alone, name, rate)
+
+    def _go_alone(self, error: redis.RedisError) -> None:
+        with self._lock:
+            self._alone_until = monotonic() + RETRY_REDIS_SECONDS
+        _log.warning("request limits are counted per process", error=str(error))
+
+    @staticmethod
+    def _count(
+        limiter: SlidingWindowCounterRateLimiter, name: str, rate: limits.RateLimitItem
+    ) -> Allowance:
+        is_granted = limiter.hit(rate, name)
+        stats = limiter.get_window_stats(rate, name)
+        seconds = stats.reset_time - time.time()  # noqa: TID251 - undoes the library's own time.time()
+        return Allowance(
+            is_granted=is_granted,
+            limit=rate.amount,
+            window_seconds=rate.get_expiry(),
+            remaining=stats.remaining if is_granted else 0,
+            reset_seconds=max(1, math.ceil(seconds)),
+        )
+
+
+@cache
+def request_limiter() -> RequestLimiter:
+    """Give this process's limiter."""
+    return RequestLimiter(settings.REDIS_URL)
+
+
+@lru_cache(maxsize=1000)
+def parse_rate(text: str) -> limits.RateLimitItem | None:
+    """Read `N/second|minute|hour|day`; None for an empty text.
+
+    Raises:
+        ValueError: the text is no rate.
+    """
+    return limits.parse(text) if text else None
+
+
+class ApiKeyThrottle(BaseThrottle):
+    """Applies the key's own limit, or the installation's."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Count the request and note what is left for the answer's headers.
+
+        Raises:
+            RateLimited: the window is used up; `retry_after` says for how many seconds.
+        """
+        principal = request.auth
+        rate = parse_rate(principal.rate_limit or conf().rate_limit) if principal else None
+        if rate is None:
+            return True
+        allowance = request_limiter().hit(principal.key_id, rate)
+        request._request.allowance = allowance  # noqa: SLF001 - read by ApiView.finalize_response
+        if not allowance.is_granted:
+            raise RateLimited(retry_after=allowance.reset_seconds)
+        return True

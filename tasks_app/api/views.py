@@ -1,0 +1,120 @@
+"""The base of every API view: authentication, rate limit, scope, JSON in, JSON or a problem out.
+
+A view declares `scopes`, reads `self.caller`, `request.auth` and `request.data`, and raises `tasks_app.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.http import HttpRequest, HttpResponse
+from django.utils.datastructures import MultiValueDict
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tasks_app.api.parsers import JSONParser
+from tasks_app.api.renderers import JSONRenderer
+from tasks_app.errors import HandlerDeclarationError, UnsupportedMediaType
+from tasks_app.services.caller import Caller
+from tasks_app.services.keys import Principal
+
+_RENDERER = JSONRenderer()
+_JSON_TYPES = ("", "application/json", "application/merge-patch+json")
+_METHODS = ("get", "post", "put", "patch", "delete")
+
+
+class ApiRequest(Request):
+    """DRF's request with one way to read a body: JSON, bounded by the view."""
+
+    def _load_data_and_files(self) -> None:
+        kind = self._request.META.get("CONTENT_TYPE", "").split(";")[0].strip().lower()
+        if kind not in _JSON_TYPES and self._request.META.get("CONTENT_LENGTH") not in ("", "0"):
+            raise UnsupportedMediaType
+        data = JSONParser().parse(self._request, kind, self.parser_context)
+        self._data = self._full_data = data
+        self._files = MultiValueDict()
+
+
+class ApiView(APIView):
+    """An authenticated endpoint.
+
+    Attributes:
+        scopes: method (GET, POST, ...) -> the scope its caller needs, "" for any key. Every method must be named.
+        max_body_bytes: largest body; None for one payload plus 64 KiB.
+        is_public: answers without a key (probes); then neither scope nor rate limit applies.
+    """
+
+    scopes: ClassVar[Mapping[str, str]] = {}
+    max_body_bytes: ClassVar[int | None] = None
+    is_public: ClassVar[bool] = False
+    request: Request
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        methods = {name.upper() for name in _METHODS if hasattr(cls, name)}
+        missing = sorted(methods - set(cls.scopes))
+        if missing and not cls.is_public:
+            raise HandlerDeclarationError(
+                f"{cls.__name__}.scopes names no scope for {', '.join(missing)}"
+            )
+
+    @property
+    def caller(self) -> Caller:
+        """For whom the services act."""
+        return Caller(tenant_id=self.principal.tenant_id, actor=f"api:{self.principal.key_id}")
+
+    @property
+    def principal(self) -> Principal:
+        """The API key's principal; only where the view is not public."""
+        found: Principal = self.request.auth
+        return found
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """No headers of DRF's own: there is one representation, and `Allow` goes with a 405."""
+        return {}
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """Wrap Django's request."""
+        authenticators = [] if self.is_public else self.get_authenticators()
+        return ApiRequest(
+            request,
+            authenticators=authenticators,
+            parser_context={"view": self, "request": request},
+        )
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Authenticate, count against the rate limit, then check the scope; nothing is negotiated."""
+        self.perform_content_negotiation(request)
+        if self.is_public:
+            return
+        self.perform_authentication(request)
+        self.check_throttles(request)
+        self.check_permissions(request)
+
+    def perform_content_negotiation(
+        self, request: Request, force: bool = False
+    ) -> tuple[BaseRenderer, str]:
+        """Choose JSON, whatever `Accept` says."""
+        request.accepted_renderer = _RENDERER
+        request.accepted_media_type = _RENDERER.media_type
+        return _RENDERER, _RENDERER.media_type
+
+    def finalize_response(
+        self, request: Any, response: Any, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add the rate limit's headers and forbid caches to keep what one key may see."""
+        final: HttpResponse = super().finalize_response(request, response, *args, **kwargs)
+        allowance = getattr(getattr(request, "_request", request), "allowance", None)
+        if allowance is not None:
+            for name, value in allowance.headers().items():
+                final[name] = value
+        final.headers.setdefault("Cache-Control", "no-store")
+        return final
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Say which methods there are."""
+        return Response(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
