@@ -192,6 +192,10 @@ def celery_queue(name: str) -> Queue:
     return Queue(name, Exchange("taskmill", "topic"), routing_key=name, queue_arguments=arguments)
 
 
+BROKER_QUEUE = celery_queue
+"""The same under a name that `django.conf.settings` shows: tasks_app does not import config."""
+
+
 LOGGING_CONFIG = None
 logging_config(
     json_lines=env.flag("TASKMILL_LOG_JSON"), level=env.text("TASKMILL_LOG_LEVEL", "INFO")

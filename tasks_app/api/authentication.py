@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
+from typing_extensions import override
 
 from tasks_app.errors import NotAuthenticated
 from tasks_app.services.keys import Principal, find_caller
@@ -16,6 +17,7 @@ SCHEME = "bearer "
 class ApiKeyAuthentication(BaseAuthentication):
     """Reads `Authorization: Bearer tm_...`; tokens in the query are never looked at."""
 
+    @override
     def authenticate(self, request: Request) -> tuple[Any, Principal]:
         """Give `(None, principal)`.
 
@@ -27,6 +29,7 @@ class ApiKeyAuthentication(BaseAuthentication):
             raise NotAuthenticated(is_token_missing=True)
         return None, find_caller(header[len(SCHEME) :].strip())
 
+    @override
     def authenticate_header(self, request: Request) -> str:
         """Give the challenge of a 401."""
         return 'Bearer realm="taskmill"'

@@ -1,7 +1,8 @@
-"""Idempotency-Key: the first answer is remembered in the transaction of what it answers, and replayed for 24 hours.
+"""Idempotency-Key: the first answer is remembered and replayed for 24 hours.
 
-The record is inserted first, arbitrated by its unique index; a twin waits on that insert, then finds the answer, or is
-told 409 after `LOCK_TIMEOUT`. Work and answer commit together: a crash leaves both or neither.
+The record is inserted first, arbitrated by its unique index; a twin waits on that insert, then
+finds the answer, or is told 409 after `LOCK_TIMEOUT`. Work and answer commit together: a crash
+leaves both or neither.
 Source: reliability protocol 1.2; draft-ietf-httpapi-idempotency-key-header.
 """
 
@@ -48,16 +49,17 @@ class Answer:
 class IdempotentPost:
     """Mixin for views (left of `ApiView`): write `carry_out`; `post` is made from it.
 
-    `carry_out` runs inside the transaction that stores its answer when the request has a key, so it must do database work
-    alone and return quickly. What waits (`Prefer: wait`) belongs into `respond`, which runs after the commit. An error raised
-    by `carry_out` rolls everything back and is not remembered: the same key may be tried again.
+    `carry_out` runs inside the transaction that stores its answer when the request has a key, so
+    it must do database work alone and return quickly. What waits (`Prefer: wait`) belongs into
+    `respond`, which runs after the commit. An error raised by `carry_out` rolls everything back
+    and is not remembered: the same key may be tried again.
     """
 
     def carry_out(self, request: Request, **kwargs: Any) -> Answer:
         """Do the work and give the answer to remember."""
         raise NotImplementedError
 
-    def respond(self, request: Request, answer: Answer) -> Response:
+    def respond(self, request: Request, answer: Answer) -> Response:  # noqa: ARG002 - for overrides
         """Turn the answer, fresh or replayed, into the response."""
         headers = dict(answer.headers)
         if answer.is_replayed:
@@ -105,7 +107,8 @@ INSERT INTO taskmill_idempotency AS r
 VALUES (%(tenant)s, %(key)s, %(path)s, %(fingerprint)s, '{}', taskmill_now(),
         taskmill_now() + make_interval(secs => %(seconds)s))
 ON CONFLICT (tenant_id, key, path) DO UPDATE SET
-    fingerprint = excluded.fingerprint, created_at = excluded.created_at, expires_at = excluded.expires_at,
+    fingerprint = excluded.fingerprint, created_at = excluded.created_at,
+    expires_at = excluded.expires_at,
     response_status = NULL, response_body = NULL, response_headers = '{}'
 WHERE r.expires_at <= taskmill_now()
 RETURNING r.id
@@ -166,7 +169,7 @@ class Record:
 
     def close(self, answer: Answer) -> None:
         """Store the answer; it becomes visible with the work when the transaction commits."""
-        values = [
+        values: list[Any] = [
             answer.status,
             to_json(answer.body).decode(),
             to_json(dict(answer.headers)).decode(),

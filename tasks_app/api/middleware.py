@@ -19,9 +19,10 @@ _TRACEPARENT: Final = re.compile(r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{1
 
 
 class RequestIdMiddleware:
-    """Sets `request.request_id` (given in X-Request-Id, else a UUIDv7) and `request.traceparent` (valid, else "").
+    """Sets `request.request_id` and `request.traceparent`.
 
-    Both are bound to the log lines of the request; the id is echoed in the answer.
+    The id is that of X-Request-Id, else a UUIDv7; the trace is "" unless a valid one came. The id
+    is bound to the log lines of the request and echoed in the answer.
     """
 
     sync_capable = True

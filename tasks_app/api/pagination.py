@@ -1,4 +1,4 @@
-"""Pages of long lists: keyset cursors that are opaque, signed, and bound to the tenant they were given to."""
+"""Pages of long lists: keyset cursors that are opaque, signed, and bound to their tenant."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def page_of(
     """Cut the fetched rows to the page.
 
     Args:
-        rows: up to `page.limit + 1` rows in the order they were fetched (reversed where `page.is_backward`).
+        rows: up to `page.limit + 1` rows in the order they were fetched (reversed where
+            `page.is_backward`).
         position_of: the sort values of a row.
 
     Returns:

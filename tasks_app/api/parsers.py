@@ -1,4 +1,4 @@
-"""JSON in, by orjson: bounded in size and depth, without values that the store or other languages cannot hold."""
+"""JSON in, by orjson: bounded in size and depth, free of what the store cannot hold."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import IO, Any, Final
 
 import orjson
 from rest_framework.parsers import BaseParser
+from typing_extensions import override
 
 from tasks_app.conf import conf
 from tasks_app.errors import MalformedJson, PayloadTooLarge, ValidationFailed
@@ -80,9 +81,10 @@ class JSONParser(BaseParser):
 
     media_type = "application/json"
 
+    @override
     def parse(
         self,
-        stream: IO[bytes],
+        stream: Any,
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:

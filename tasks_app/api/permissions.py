@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
+from typing_extensions import override
 
 from tasks_app.errors import NotAuthenticated, ScopeMissing
+from tasks_app.services.keys import Principal
 
 
 class HasScope(BasePermission):
     """Lets a request pass whose key has the scope that `view.scopes` names for its method."""
 
+    @override
     def has_permission(self, request: Request, view: Any) -> bool:
         """Say yes, or raise.
 
@@ -20,7 +23,7 @@ class HasScope(BasePermission):
             NotAuthenticated: nobody is authenticated.
             ScopeMissing: the key lacks the scope; `scope` names it.
         """
-        principal = request.auth
+        principal = cast("Principal | None", request.auth)
         if principal is None:
             raise NotAuthenticated
         method = "GET" if request.method == "HEAD" else request.method

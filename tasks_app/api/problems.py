@@ -1,6 +1,7 @@
-"""The one mapper from errors to answers: RFC 9457 `application/problem+json` for everything under /api and the probes.
+"""The one mapper from errors to answers: RFC 9457 `application/problem+json`.
 
-DRF's exception handler, Django's handler400/403/404/500 and the ASGI layer all end in `problem_response`.
+For everything under /api and the probes; DRF's exception handler, Django's handler400/403/404/500
+and the ASGI layer all end in `problem_response`.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def problem_body(error: TaskmillError, *, instance: str, request_id: str) -> dic
 
 
 def problem_headers(error: TaskmillError) -> dict[str, str]:
-    """Give the headers that go with an error: when to retry, what is allowed, how to authenticate."""
+    """Give an error's headers: when to retry, what is allowed, how to authenticate."""
     headers = {"Cache-Control": "no-store"}
     if error.is_retryable or "retry_after" in error.fields:
         headers["Retry-After"] = str(error.fields.get("retry_after", 1))

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from rest_framework.renderers import BaseRenderer
+from typing_extensions import override
 
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
 
@@ -23,6 +24,7 @@ class JSONRenderer(BaseRenderer):
     format = "json"
     charset = None
 
+    @override
     def render(
         self,
         data: Any,

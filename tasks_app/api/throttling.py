@@ -1,7 +1,7 @@
-"""How often a key may call: a sliding window per API key, counted in Redis so that all web processes share it.
+"""How often a key may call: a sliding window per API key, in Redis for all web processes.
 
-Redis is a cache here: when it does not answer within a second, this process counts alone and tries Redis again after
-`RETRY_REDIS_SECONDS`. Every answer carries `RateLimit` and `RateLimit-Policy`.
+Redis is a cache here: when it does not answer in time, this process counts alone and tries Redis
+again after `RETRY_REDIS_SECONDS`. Every answer carries `RateLimit` and `RateLimit-Policy`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import limits
 import redis
@@ -22,10 +22,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
+from typing_extensions import override
 
 from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.errors import RateLimited
+from tasks_app.services.keys import Principal
 from tasks_app.telemetry import logger
 
 RETRY_REDIS_SECONDS: Final = 5.0
@@ -124,18 +126,19 @@ def parse_rate(text: str) -> limits.RateLimitItem | None:
 class ApiKeyThrottle(BaseThrottle):
     """Applies the key's own limit, or the installation's."""
 
+    @override
     def allow_request(self, request: Request, view: Any) -> bool:
         """Count the request and note what is left for the answer's headers.
 
         Raises:
             RateLimited: the window is used up; `retry_after` says for how many seconds.
         """
-        principal = request.auth
+        principal = cast("Principal | None", request.auth)
         rate = parse_rate(principal.rate_limit or conf().rate_limit) if principal else None
-        if rate is None:
+        if principal is None or rate is None:
             return True
         allowance = request_limiter().hit(principal.key_id, rate)
-        request._request.allowance = allowance  # noqa: SLF001 - read by ApiView.finalize_response
+        view.allowance = allowance
         if not allowance.is_granted:
             raise RateLimited(retry_after=allowance.reset_seconds)
         return True

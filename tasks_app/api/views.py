@@ -1,22 +1,25 @@
 """The base of every API view: authentication, rate limit, scope, JSON in, JSON or a problem out.
 
-A view declares `scopes`, reads `self.caller`, `request.auth` and `request.data`, and raises `tasks_app.errors`.
+A view declares `scopes`, reads `self.caller`, `request.auth` and `request.data`, and raises
+`tasks_app.errors`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.datastructures import MultiValueDict
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
+from typing_extensions import override
 
 from tasks_app.api.parsers import JSONParser
 from tasks_app.api.renderers import JSONRenderer
+from tasks_app.api.throttling import Allowance
 from tasks_app.errors import HandlerDeclarationError, UnsupportedMediaType
 from tasks_app.services.caller import Caller
 from tasks_app.services.keys import Principal
@@ -35,14 +38,15 @@ class ApiRequest(Request):
             raise UnsupportedMediaType
         data = JSONParser().parse(self._request, kind, self.parser_context)
         self._data = self._full_data = data
-        self._files = MultiValueDict()
+        self._files: MultiValueDict[str, Any] = MultiValueDict()
 
 
 class ApiView(APIView):
     """An authenticated endpoint.
 
     Attributes:
-        scopes: method (GET, POST, ...) -> the scope its caller needs, "" for any key. Every method must be named.
+        scopes: method (GET, POST, ...) -> the scope its caller needs, "" for any key. Every method
+            of the view must be named.
         max_body_bytes: largest body; None for one payload plus 64 KiB.
         is_public: answers without a key (probes); then neither scope nor rate limit applies.
     """
@@ -51,6 +55,7 @@ class ApiView(APIView):
     max_body_bytes: ClassVar[int | None] = None
     is_public: ClassVar[bool] = False
     request: Request
+    allowance: Allowance | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -69,14 +74,14 @@ class ApiView(APIView):
     @property
     def principal(self) -> Principal:
         """The API key's principal; only where the view is not public."""
-        found: Principal = self.request.auth
-        return found
+        return cast("Principal", self.request.auth)
 
     @property
     def default_response_headers(self) -> dict[str, str]:
         """No headers of DRF's own: there is one representation, and `Allow` goes with a 405."""
         return {}
 
+    @override
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Wrap Django's request."""
         authenticators = [] if self.is_public else self.get_authenticators()
@@ -86,8 +91,9 @@ class ApiView(APIView):
             parser_context={"view": self, "request": request},
         )
 
+    @override
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, count against the rate limit, then check the scope; nothing is negotiated."""
+        """Authenticate, count against the rate limit, check the scope; negotiate nothing."""
         self.perform_content_negotiation(request)
         if self.is_public:
             return
@@ -95,6 +101,7 @@ class ApiView(APIView):
         self.check_throttles(request)
         self.check_permissions(request)
 
+    @override
     def perform_content_negotiation(
         self, request: Request, force: bool = False
     ) -> tuple[BaseRenderer, str]:
@@ -103,18 +110,17 @@ class ApiView(APIView):
         request.accepted_media_type = _RENDERER.media_type
         return _RENDERER, _RENDERER.media_type
 
-    def finalize_response(
-        self, request: Any, response: Any, *args: Any, **kwargs: Any
-    ) -> HttpResponse:
+    @override
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Response:
         """Add the rate limit's headers and forbid caches to keep what one key may see."""
-        final: HttpResponse = super().finalize_response(request, response, *args, **kwargs)
-        allowance = getattr(getattr(request, "_request", request), "allowance", None)
-        if allowance is not None:
-            for name, value in allowance.headers().items():
+        final = super().finalize_response(request, response, *args, **kwargs)
+        if self.allowance is not None:
+            for name, value in self.allowance.headers().items():
                 final[name] = value
         final.headers.setdefault("Cache-Control", "no-store")
         return final
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    @override
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """Say which methods there are."""
         return Response(status=204, headers={"Allow": ", ".join(self.allowed_methods)})

@@ -1,7 +1,8 @@
 """API keys: made, revoked, and turned back into the principal that a bearer token stands for.
 
-A token is `tm_<environment>_<id>_<secret>`; the store keeps its SHA-256 digest alone. Found principals are remembered
-in the process for at most `CACHE_SECONDS`, so a revocation is in force everywhere within that time.
+A token is `tm_<environment>_<id>_<secret>`; the store keeps its SHA-256 digest alone. Found
+principals are remembered in the process for at most `CACHE_SECONDS`: a revocation is in force
+everywhere within that time.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def create_api_key(
     created_by: Any = None,
     rate_limit: str = "",
 ) -> tuple[ApiKey, str]:
-    """Make a key with a random id and secret (190 bits) and give it with its token, which is kept nowhere.
+    """Make a key with a random secret (190 bits); give it and its token, which is kept nowhere.
 
     Args:
         scopes: words of `SCOPES`.
@@ -105,10 +106,11 @@ def revoke_api_key(*, key_id: str) -> bool:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE taskmill_api_key SET revoked_at = taskmill_now() WHERE id = %s AND revoked_at IS NULL",
+            "UPDATE taskmill_api_key SET revoked_at = taskmill_now()"
+            " WHERE id = %s AND revoked_at IS NULL",
             [key_id],
         )
-        is_revoked = cursor.rowcount == 1
+        is_revoked: bool = cursor.rowcount == 1
     forget_principals()
     return is_revoked
 
@@ -122,9 +124,11 @@ def find_caller(token: str) -> Principal:
     """Give the principal of a token.
 
     Raises:
-        NotAuthenticated: the token is malformed, unknown, expired or revoked, or its tenant is inactive.
+        NotAuthenticated: the token is malformed, unknown, expired or revoked, or its
+            tenant is inactive.
 
-    Concurrency: thread-safe; one statement when the cache does not know the token, one more once a minute.
+    Concurrency: thread-safe; one statement when the cache does not know the token, and one
+        more once a minute.
     """
     found = _TOKEN.match(token)
     if found is None:
