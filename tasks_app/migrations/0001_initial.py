@@ -91,6 +91,7 @@ class Migration(migrations.Migration):
                 ('rescues', models.SmallIntegerField(default=0)),
                 ('interrupts', models.IntegerField(default=0)),
                 ('sweeps', models.SmallIntegerField(default=0, help_text='Lost hints since the last claim.')),
+                ('hand_backs', models.SmallIntegerField(default=0, help_text='Workers since the last claim that could not run it.')),
                 ('dispatch_seq', models.IntegerField(default=0)),
                 ('created_at', models.DateTimeField()),
                 ('updated_at', models.DateTimeField()),
@@ -124,6 +125,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'db_table': 'taskmill_task',
+                'permissions': [('operate_task', 'Can cancel and retry tasks')],
             },
         ),
         migrations.CreateModel(

@@ -55,6 +55,9 @@ class Task(models.Model):
     rescues = models.SmallIntegerField(default=0)
     interrupts = models.IntegerField(default=0)
     sweeps = models.SmallIntegerField(default=0, help_text="Lost hints since the last claim.")
+    hand_backs = models.SmallIntegerField(
+        default=0, help_text="Workers since the last claim that could not run it."
+    )
     dispatch_seq = models.IntegerField(default=0)
 
     created_at = models.DateTimeField()
@@ -93,6 +96,7 @@ class Task(models.Model):
 
     class Meta:
         db_table = "taskmill_task"
+        permissions = [("operate_task", "Can cancel and retry tasks")]
         constraints = [
             models.CheckConstraint(
                 name="task_state_known", condition=Q(state__in=[state.value for state in State])
