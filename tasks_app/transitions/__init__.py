@@ -21,6 +21,7 @@ from tasks_app.transitions.dispatching import (
 )
 from tasks_app.transitions.leases import LeaseAnswer, forget_worker, renew_leases, report_worker
 from tasks_app.transitions.operating import cancel_delivered, redrive, request_cancel, revise
+from tasks_app.transitions.purging import purge
 from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
 from tasks_app.transitions.submitting import InsertedTask, NewTask, insert_tasks
 from tasks_app.transitions.working import (
@@ -54,6 +55,7 @@ __all__ = [
     "lose",
     "mark_published",
     "promote",
+    "purge",
     "record_stale",
     "redrive",
     "renew_leases",

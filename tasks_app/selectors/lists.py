@@ -1,0 +1,190 @@
+"""The task list: filters, keyset pages and a capped count, each filter served by an index.
+
+Order by creation is order of id (UUIDv7). Bounds on `created_at` become bounds on the id. Several
+states are read as several bounded index scans and merged, so that a rare or a huge state costs no
+more than the page.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.db import connection
+
+from tasks_app.selectors.rows import SELECTED, task_row
+from tasks_app.states import FINISHED
+
+COUNT_CAP: Final = 10_001
+_MAX_ID: Final = (1 << 128) - 1
+_EQUALS: Final = ("type", "queue", "concurrency_key", "schedule")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks; None and empty mean "any".
+
+    Attributes:
+        states: stored states.
+        tags: all of them.
+        created_after: inclusive bound, aware.
+        created_before: exclusive bound, aware.
+        id_prefix: 1 to 32 hex digits.
+    """
+
+    states: tuple[str, ...] = ()
+    type: str | None = None
+    queue: str | None = None
+    concurrency_key: str | None = None
+    schedule: str | None = None
+    tags: tuple[str, ...] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    id_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A row's place in an order; `at` is its `finished_at` where the order is by that."""
+
+    id: uuid.UUID
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOrder:
+    """In which order, and which part of it.
+
+    Attributes:
+        by: `created_at` or `finished_at`; the latter lists finished tasks alone.
+        limit: rows of a page; one more is fetched, so that it is known whether more follow.
+        place: the row that the page begins after, or None.
+        is_backward: the page before `place` is meant; its rows come in reverse order.
+        offset: rows to skip, at most 10,000.
+    """
+
+    by: str = "created_at"
+    is_descending: bool = True
+    limit: int = 50
+    place: Place | None = None
+    is_backward: bool = False
+    offset: int = 0
+
+
+def task_rows(*, tenant_id: int, wanted: TaskFilter, order: TaskOrder) -> list[dict[str, Any]]:
+    """Give the rows of a page, and one more where more follow."""
+    query, values = list_query(tenant_id=tenant_id, wanted=wanted, order=order)
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return [task_row(row) for row in cursor.fetchall()]
+
+
+def tasks_count(*, tenant_id: int, wanted: TaskFilter) -> int:
+    """Count tasks, but no further than `COUNT_CAP`."""
+    conditions, values = _conditions(wanted)
+    if wanted.states:
+        conditions.append("t.state = ANY(%(states)s)")
+    where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
+    query = f"SELECT count(*) FROM (SELECT 1 FROM taskmill_task t WHERE {where} LIMIT %(cap)s) c"  # noqa: S608 - built from constants
+    with connection.cursor() as cursor:
+        cursor.execute(query, values | {"tenant": tenant_id, "cap": COUNT_CAP})
+        return int(cursor.fetchone()[0])
+
+
+def list_query(
+    *, tenant_id: int, wanted: TaskFilter, order: TaskOrder
+) -> tuple[str, dict[str, Any]]:
+    """Give the statement of a page and its parameters; public for the test of its plan."""
+    conditions, values = _conditions(wanted)
+    is_down = order.is_descending != order.is_backward
+    conditions += _placed(order, is_down=is_down, values=values)
+    values |= {"tenant": tenant_id, "room": order.limit + 1, "offset": order.offset}
+    values["reach"] = order.limit + 1 + order.offset
+    states = wanted.states
+    if order.by == "finished_at":
+        conditions.append("t.finished_at IS NOT NULL")
+        states = tuple(state for state in states if state in FINISHED)
+        if wanted.states and not states:
+            conditions.append("false")
+    sort = _sort(order, is_down=is_down)
+    query = f"""
+        SELECT {SELECTED} FROM ({_picked(conditions, sort, states, values)}) p
+        JOIN taskmill_task t ON t.id = p.id WHERE t.tenant_id = %(tenant)s
+        ORDER BY {sort} LIMIT %(room)s OFFSET %(offset)s
+    """  # noqa: S608 - built from constants
+    return query, values
+
+
+def _picked(
+    conditions: Sequence[str], sort: str, states: Sequence[str], values: dict[str, Any]
+) -> str:
+    where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
+    if not states:
+        return f"SELECT t.id FROM taskmill_task t WHERE {where} ORDER BY {sort} LIMIT %(reach)s"  # noqa: S608 - built from constants
+    branches = []
+    for number, state in enumerate(states):
+        values[f"state{number}"] = state
+        branches.append(
+            f"(SELECT t.id FROM taskmill_task t WHERE {where} AND t.state = %(state{number})s"  # noqa: S608 - built from constants
+            f" ORDER BY {sort} LIMIT %(reach)s)"
+        )
+    return " UNION ALL ".join(branches)
+
+
+def _sort(order: TaskOrder, *, is_down: bool) -> str:
+    direction = "DESC" if is_down else "ASC"
+    first = f"t.finished_at {direction}, " if order.by == "finished_at" else ""
+    return f"{first}t.id {direction}"
+
+
+def _conditions(wanted: TaskFilter) -> tuple[list[str], dict[str, Any]]:
+    conditions: list[str] = []
+    values: dict[str, Any] = {}
+    for name in _EQUALS:
+        value = getattr(wanted, name)
+        if value is not None:
+            conditions.append(f"t.{name} = %({name})s")
+            values[name] = value
+    if wanted.tags:
+        conditions.append("t.tags @> %(tags)s::varchar[]")
+        values["tags"] = list(wanted.tags)
+    least, most = _id_bounds(wanted)
+    if least > 0:
+        conditions.append("t.id >= %(least)s")
+        values["least"] = uuid.UUID(int=least)
+    if most < _MAX_ID:
+        conditions.append("t.id <= %(most)s")
+        values["most"] = uuid.UUID(int=max(most, 0))
+    return conditions, values
+
+
+def _id_bounds(wanted: TaskFilter) -> tuple[int, int]:
+    least, most = 0, _MAX_ID
+    if wanted.created_after is not None:
+        least = _first_id_at(wanted.created_after)
+    if wanted.created_before is not None:
+        most = _first_id_at(wanted.created_before) - 1
+    if wanted.id_prefix is not None:
+        digits = wanted.id_prefix
+        least = max(least, int(digits.ljust(32, "0"), 16))
+        most = min(most, int(digits.ljust(32, "f"), 16))
+    return least, most
+
+
+def _first_id_at(instant: datetime) -> int:
+    milliseconds = min(max(int(instant.timestamp() * 1000), 0), (1 << 48) - 1)
+    return milliseconds << 80
+
+
+def _placed(order: TaskOrder, *, is_down: bool, values: dict[str, Any]) -> list[str]:
+    if order.place is None:
+        return []
+    sign = "<" if is_down else ">"
+    values["place"] = order.place.id
+    if order.by == "created_at":
+        return [f"t.id {sign} %(place)s"]
+    values["place_at"] = order.place.at
+    return [f"(t.finished_at, t.id) {sign} (%(place_at)s, %(place)s)"]

@@ -1,0 +1,78 @@
+"""The task object of the API: one function from one row, used wherever a task is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tasks_app.states import FINISHED, status_of
+
+API_ROOT: Final = "/api/v1"
+_AS_STORED: Final = (
+    "type",
+    "queue",
+    "priority",
+    "state",
+    "version",
+    "progress",
+    "progress_message",
+    "progress_detail",
+    "attempt",
+    "max_retry",
+    "created_at",
+    "updated_at",
+    "started_at",
+    "finished_at",
+    "queue_timeout",
+    "process_timeout",
+    "cancel_requested_at",
+    "payload",
+    "metadata",
+    "tags",
+    "result",
+    "error",
+    "concurrency_key",
+    "max_concurrency",
+    "schedule",
+)
+
+
+def task_object(
+    row: Mapping[str, Any], *, waiting: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Give the task object of a row.
+
+    Args:
+        row: as `selectors.find_task` gives it.
+        waiting: reasons from `selectors.waiting_reasons`; None where they were not asked for.
+
+    Returns:
+        Every key of the contract. `run_at` is null for a task that may start since its creation.
+    """
+    shown: dict[str, Any] = {"id": str(row["id"])}
+    shown.update((name, row[name]) for name in _AS_STORED)
+    shown["status"] = status_of(row["state"]).value
+    shown["done"] = row["state"] in FINISHED
+    shown["run_at"] = row["run_at"] if row["run_at"] != row["created_at"] else None
+    shown["retry_of"] = _text(row["retry_of"])
+    shown["parent"] = _text(row["parent"])
+    shown["worker"] = row["worker"] or None
+    shown["waiting"] = waiting
+    shown["links"] = _links(shown["id"])
+    return shown
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _links(task_id: str) -> dict[str, str | None]:
+    here = f"{API_ROOT}/tasks/{task_id}"
+    return {
+        "self": here,
+        "events": f"{here}/events",
+        "result": f"{here}/result",
+        "cancel": f"{here}/cancel",
+        "stream": None,
+        "console": None,
+    }

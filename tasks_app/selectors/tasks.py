@@ -1,0 +1,70 @@
+"""Single tasks, always within one tenant: another tenant's task is as absent as a random id."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+from django.db import connection
+
+from tasks_app.errors import TaskNotFound
+from tasks_app.selectors.rows import SELECTED, task_row
+
+_ONE: Final = f"""
+SELECT {SELECTED} FROM taskmill_task t WHERE t.id = %(id)s AND t.tenant_id = %(tenant)s
+"""  # noqa: S608 - built from constants
+_MANY: Final = f"""
+SELECT {SELECTED} FROM taskmill_task t
+WHERE t.id = ANY(%(ids)s) AND t.tenant_id = %(tenant)s
+"""  # noqa: S608 - built from constants
+
+
+def find_task(*, tenant_id: int, task_id: uuid.UUID) -> dict[str, Any]:
+    """Give a task's row.
+
+    Raises:
+        TaskNotFound: no such task of this tenant.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_ONE, {"id": task_id, "tenant": tenant_id})
+        values = cursor.fetchone()
+    if values is None:
+        raise TaskNotFound
+    return task_row(values)
+
+
+def tasks_by_id(*, tenant_id: int, task_ids: list[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:
+    """Give the rows of those tasks that exist, by id."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MANY, {"ids": task_ids, "tenant": tenant_id})
+        rows = [task_row(values) for values in cursor.fetchall()]
+    return {row["id"]: row for row in rows}
+
+
+def find_state(*, tenant_id: int, task_id: uuid.UUID) -> tuple[str, int]:
+    """Give a task's state and version.
+
+    Raises:
+        TaskNotFound: no such task of this tenant.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT state, version FROM taskmill_task WHERE id = %s AND tenant_id = %s",
+            [task_id, tenant_id],
+        )
+        values = cursor.fetchone()
+    if values is None:
+        raise TaskNotFound
+    return str(values[0]), int(values[1])
+
+
+def live_task_of_key(*, tenant_id: int, unique_key: str) -> uuid.UUID | None:
+    """Give the unfinished task that holds a unique key."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM taskmill_task WHERE tenant_id = %s AND unique_key = %s"
+            " AND finished_at IS NULL",
+            [tenant_id, unique_key],
+        )
+        values = cursor.fetchone()
+    return None if values is None else values[0]

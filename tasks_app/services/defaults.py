@@ -1,0 +1,115 @@
+"""From a submission to a row: the payload checked by its handler, defaults filled in.
+
+Order of defaults: platform, then task type, then submission. Pure apart from the settings.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from tasks_app.conf import conf
+from tasks_app.errors import PayloadTooLarge
+from tasks_app.registry import Handler, get_handler
+from tasks_app.services.caller import Caller
+from tasks_app.services.json_values import invalid, json_size, validation_failed
+from tasks_app.services.submission import Submission, plain
+from tasks_app.transitions import NewTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a submission comes from.
+
+    Attributes:
+        retry_of: the task that it repeats, or None.
+        parent: the running task that submitted it, or None.
+        traceparent: W3C trace context handed to the handler, or empty.
+        schedule: key of the schedule that fired it, or None.
+    """
+
+    retry_of: uuid.UUID | None = None
+    parent: uuid.UUID | None = None
+    traceparent: str = ""
+    schedule: str | None = None
+
+
+BY_HAND = Origin()
+
+
+def resolve(
+    caller: Caller, submission: Submission, *, origin: Origin = BY_HAND, at: str = ""
+) -> NewTask:
+    """Give the row that a submission asks for.
+
+    Args:
+        at: JSON pointer of the submission within the request, such as `/items/3`.
+
+    Raises:
+        UnknownTaskType: no handler of this type.
+        ValidationFailed: the payload does not fit the handler's model; pointers under `/payload`.
+        PayloadTooLarge: more than `max_payload_bytes`.
+    """
+    handler = get_handler(submission.type)
+    options, unique = handler.options, submission.unique
+    return NewTask(
+        tenant_id=caller.tenant_id,
+        type=handler.type,
+        queue=submission.queue or options.queue,
+        payload=checked_payload(handler, submission.payload, at=at),
+        priority=_first(submission.priority, options.priority),
+        max_retry=_first(submission.max_retry, options.max_retry, conf().max_retry),
+        process_timeout=_first(
+            submission.process_timeout,
+            options.process_timeout_seconds,
+            conf().process_timeout_seconds,
+        ),
+        queue_timeout=submission.queue_timeout or options.queue_timeout_seconds,
+        metadata=submission.metadata or {},
+        tags=submission.tags or (),
+        retry_policy=plain(submission.retry) if submission.retry else None,
+        run_at=submission.run_at,
+        delay_seconds=submission.delay,
+        concurrency_key=submission.concurrency_key,
+        max_concurrency=submission.max_concurrency,
+        unique_key=unique.key if unique else None,
+        webhook_urls=submission.webhooks,
+        retry_of=origin.retry_of,
+        parent=origin.parent,
+        schedule=origin.schedule,
+        traceparent=origin.traceparent,
+        submitted_by=caller.actor,
+    )
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)
+
+
+def checked_payload(handler: Handler, payload: Any, *, at: str = "") -> Any:
+    """Give the payload to store: as sent, proven to fit the handler's model and the store.
+
+    Raises:
+        ValidationFailed: pointers lie under `{at}/payload`.
+        PayloadTooLarge: more than `max_payload_bytes`.
+    """
+    pointer = f"{at}/payload"
+    value = {} if payload is None else payload
+    try:
+        size = json_size(value)
+        handler.decode_payload(value)
+    except ValidationError as error:
+        raise validation_failed(error, at=pointer) from error
+    except PydanticCustomError as error:
+        raise invalid(pointer, error.type, error.message()) from error
+    if size > conf().max_payload_bytes:
+        raise PayloadTooLarge(
+            f"the payload has {size} bytes, the limit is {conf().max_payload_bytes}"
+        )
+    if not handler.takes_payload and value != {}:
+        raise invalid(pointer, "no_payload", f"{handler.type} takes no payload")
+    return value

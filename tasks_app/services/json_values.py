@@ -1,0 +1,77 @@
+"""JSON at the edge: what may be stored, how large it is, and pydantic's faults as `errors`."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Final
+
+import orjson
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
+
+from tasks_app.errors import ValidationFailed
+
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_HEADROOM: Final = 4
+
+
+def json_size(value: Any) -> int:
+    """Check that a value can be stored and give its size in bytes of JSON.
+
+    Raises:
+        PydanticCustomError: not JSON, a NUL character, NaN or infinity, or nested about 250 deep;
+            usable inside validators.
+    """
+    try:
+        text = orjson.dumps([[[[value]]]])
+    except TypeError as error:
+        raise PydanticCustomError(
+            "not_json", "cannot be stored as JSON: {reason}", {"reason": str(error)}
+        ) from error
+    if b"\\u0000" in text and _NUL.search(text):
+        raise PydanticCustomError("nul_character", "NUL characters cannot be stored")
+    if b"null" in text and _has_odd_number(value):
+        raise PydanticCustomError("not_json", "NaN and infinity are not JSON")
+    return len(text) - 2 * _HEADROOM
+
+
+def _has_odd_number(value: Any) -> bool:
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            return True
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list | tuple):
+            pending.extend(item)
+    return False
+
+
+def invalid(pointer: str, code: str, detail: str) -> ValidationFailed:
+    """Give the 422 of one fault at a JSON pointer."""
+    return ValidationFailed(
+        f"{pointer or 'the body'}: {detail}",
+        errors=[{"pointer": pointer, "code": code, "detail": detail}],
+    )
+
+
+def validation_failed(error: ValidationError, *, at: str = "") -> ValidationFailed:
+    """Give the 422 of a pydantic error, each fault with its RFC 6901 pointer below `at`."""
+    errors = [
+        {
+            "pointer": at + _pointer(fault),
+            "code": fault["type"],
+            "detail": "unknown field" if fault["type"] == "extra_forbidden" else fault["msg"],
+        }
+        for fault in error.errors(include_url=False, include_input=False)
+    ]
+    first = errors[0]
+    return ValidationFailed(f"{first['pointer'] or 'the body'}: {first['detail']}", errors=errors)
+
+
+def _pointer(fault: Any) -> str:
+    context = fault.get("ctx") or {}
+    parts = [*fault["loc"], *([context["field"]] if "field" in context else [])]
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
