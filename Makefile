@@ -1,13 +1,72 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
+PYTHON ?= $(firstword $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name"; done))
 
-.PHONY: help setup
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo env test check lint types arch migrations fmt bench mutants soak docs
+
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-.venv/.ready: requirements.txt requirements-dev.txt
-	python3 -m venv .venv
+.venv/bin/pip:
+	@test -n "$(PYTHON)" || { echo "Taskmill needs Python 3.11 or newer; found: $$(python3 --version 2>&1)." \
+		"Install one (Debian: apt install python3 python3-venv; any system: https://docs.astral.sh/uv or pyenv)," \
+		"or name it: make PYTHON=/path/to/python3.11 setup" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks venv;" \
+		"install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.run: requirements.txt | .venv/bin/pip
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.ready: requirements.txt requirements-dev.txt | .venv/bin/pip
 	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	touch $@
+	@touch .venv/.run $@
 
 setup: .venv/.ready ## Create the virtual environment with all dependencies
+
+run: .venv/.run ## Start the platform, show a task running to its end, stay until Ctrl-C (PORT=8000)
+	@exec $(PY) manage.py up --demo
+
+demo: .venv/.run ## The same in a temporary place on a free port, then stop: exit code 0 or 1
+	@exec $(PY) manage.py demo
+
+env: .venv/.run ## Print TASKMILL_URL and TASKMILL_TOKEN for a shell: eval "$(make -s env)"
+	@$(PY) manage.py credentials
+
+test: .venv/.ready ## Install what the tests need where it is missing, and run them
+	@bash tests/install_servers.sh
+	$(PY) -m pytest -m "not soak" $(ARGS)
+
+check: lint types arch migrations test ## Exactly what the continuous integration checks
+
+lint: .venv/.ready ## Check style and format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: .venv/.ready ## Check types
+	.venv/bin/mypy
+
+arch: .venv/.ready ## Check the layers
+	.venv/bin/lint-imports
+
+migrations: .venv/.ready ## Check that the models have their migrations
+	SECRET_KEY=unused $(PY) manage.py makemigrations --check --dry-run --skip-checks
+
+fmt: .venv/.ready ## Format the code
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+docs: .venv/.ready ## Write the generated pages of docs/reference
+	$(PY) manage.py generate_docs
+
+bench: .venv/.ready ## Measure this machine beside its peers
+	$(PY) bench/run.py $(ARGS)
+
+mutants: .venv/.ready ## Break the protocol in known ways; each break must turn a test red
+	$(PY) tests/mutants/run.py $(ARGS)
+
+soak: .venv/.ready ## The long runs
+	$(PY) -m pytest -m soak $(ARGS)

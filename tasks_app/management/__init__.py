@@ -1,0 +1,1 @@
+"""Running the platform: embedded servers, supervision, first start, diagnosis, commands."""
