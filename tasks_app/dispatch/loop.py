@@ -1,0 +1,170 @@
+"""The dispatch loop: moves ready tasks into the broker's small window, in order, as long as
+workers take them.
+
+A round looks at the backlog, marks tasks as dispatched in one transaction that the leadership
+fences, commits, and only then publishes. The row is the outbox: whatever is lost after the commit
+is found by its state and sent again. Stamps of confirmed hints are written late and together;
+most are claimed by then and need none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tasks_app import transitions
+from tasks_app.clock import monotonic
+from tasks_app.conf import TasksConf
+from tasks_app.dispatch.backlog import ReadyQueue, find_ready_queues, is_any_blocked
+from tasks_app.dispatch.publish import Publisher
+from tasks_app.dispatch.window import Window
+from tasks_app.loops import Connection, Round, Turn
+from tasks_app.telemetry import logger
+from tasks_app.transitions import DispatchedTask
+
+log = logger(__name__)
+
+PACE_SECONDS = 0.005
+"""Rounds do not follow faster: what is submitted meanwhile goes together."""
+
+REPOLL_SECONDS = 0.015
+"""Until the next look while a backlog waits for room in the window."""
+
+UNBLOCK_LEAST_SECONDS = 0.02
+UNBLOCK_SHARE = 10
+"""Looking for free slots may take one part in so many of the loop's time."""
+
+STAMP_SECONDS = 1.0
+MOST_PER_STATEMENT = 1000
+
+
+@dataclass(slots=True)
+class _Sending:
+    """What a transaction took: the hints in order, how many were parked, both by queue."""
+
+    batch: list[DispatchedTask] = field(default_factory=list)
+    parked: int = 0
+    moved: Counter[str] = field(default_factory=Counter)
+
+
+class DispatchWork:
+    """The `Work` of the dispatch loop."""
+
+    name = "dispatch"
+    channels: tuple[str, ...] = ("taskmill_dispatch",)
+
+    def __init__(self, publisher: Publisher, settings: TasksConf) -> None:
+        self._publisher = publisher
+        self._settings = settings
+        self._windows: dict[str, Window] = {}
+        self._confirmed: list[DispatchedTask] = []
+        self._paced_until = 0.0
+        self._stamp_at = 0.0
+        self._unblock_at = 0.0
+
+    def run_once(self, turn: Turn) -> Round:
+        """Send what has room; see `Work.run_once`."""
+        if (early := self._paced_until - monotonic()) > 0:
+            turn.stop.wait(early)
+        self._publisher.open()
+        started = monotonic()
+        counts = Counter(unblocked=self._unblock(turn))
+        ready = find_ready_queues(
+            turn.connection.cursor(), seen_seconds=self._settings.lease_seconds
+        )
+        rooms = {queue.name: self._room(queue, started) for queue in ready}
+        sending = self._dispatch(turn, rooms) if any(rooms.values()) else _Sending()
+        if sending.batch:
+            self._paced_until = started + PACE_SECONDS
+            self._publish(turn.connection, sending.batch, counts)
+        if sending.parked:
+            self._unblock_at = started + UNBLOCK_LEAST_SECONDS
+        if monotonic() >= self._stamp_at:
+            self._stamp(turn.connection)
+        counts.update(dispatched=len(sending.batch), parked=sending.parked)
+        is_pressed = any(sending.moved[name] >= room for name, room in rooms.items())
+        return Round(counts=counts, wait_seconds=self._wait(is_pressed=is_pressed))
+
+    def _unblock(self, turn: Turn) -> int:
+        """Free parked tasks whose key has a slot again, in at most a tenth of the loop's time."""
+        started = monotonic()
+        if started < self._unblock_at:
+            return 0
+        freed = 0
+        is_any = is_any_blocked(turn.connection.cursor())
+        if is_any:
+            with turn.connection.transaction():
+                cursor = turn.connection.cursor()
+                turn.leadership.fence(cursor)
+                freed = transitions.unblock(cursor)
+        ended = monotonic()
+        rest = max(UNBLOCK_LEAST_SECONDS, UNBLOCK_SHARE * (ended - started))
+        self._unblock_at = ended + (rest if is_any else self._settings.dispatch_poll_seconds)
+        return freed
+
+    def _room(self, queue: ReadyQueue, now: float) -> int:
+        window = self._windows.get(queue.name)
+        if window is None:
+            window = Window(least=self._settings.window_least, most=self._settings.window_most)
+            self._windows[queue.name] = window
+        return window.room(slots=queue.slots, outstanding=queue.outstanding, now=now)
+
+    @staticmethod
+    def _dispatch(turn: Turn, rooms: Mapping[str, int]) -> _Sending:
+        """Mark tasks as dispatched in one fenced transaction; publishing follows its commit."""
+        sending = _Sending()
+        with turn.connection.transaction():
+            cursor = turn.connection.cursor()
+            turn.leadership.fence(cursor)
+            for queue, room in rooms.items():
+                if room > 0:
+                    tasks, parked = transitions.dispatch(cursor, queue=queue, room=room)
+                    sending.batch.extend(tasks)
+                    sending.moved[queue] = len(tasks) + parked
+                    sending.parked += parked
+        return sending
+
+    def _publish(
+        self, connection: Connection, batch: Sequence[DispatchedTask], counts: Counter[str]
+    ) -> None:
+        sent = Counter(task.queue for task in batch)
+        answer = self._publisher.publish(batch)
+        refused = Counter(task.queue for task in answer.refused)
+        self._confirmed.extend(answer.confirmed)
+        for start in range(0, len(answer.refused), MOST_PER_STATEMENT):
+            part = answer.refused[start : start + MOST_PER_STATEMENT]
+            counts["taken_back"] += transitions.undispatch(connection.cursor(), part)
+        now = monotonic()
+        for queue, count in sent.items():
+            self._windows[queue].sent(count)
+            rest = self._windows[queue].answered(refused=refused[queue], now=now)
+            if rest:
+                log.warning(
+                    "the broker refused hints", queue=queue, hints=refused[queue], rest_seconds=rest
+                )
+        counts["confirmed"] += len(answer.confirmed)
+
+    def _stamp(self, connection: Connection) -> None:
+        """Stamp the hints confirmed since the last time; those already claimed are not written."""
+        self._stamp_at = monotonic() + STAMP_SECONDS
+        confirmed, self._confirmed = self._confirmed, []
+        for start in range(0, len(confirmed), MOST_PER_STATEMENT):
+            part = confirmed[start : start + MOST_PER_STATEMENT]
+            transitions.mark_published(connection.cursor(), part)
+
+    def _wait(self, *, is_pressed: bool) -> float:
+        if is_pressed:
+            return REPOLL_SECONDS
+        now = monotonic()
+        wait = min(self._settings.dispatch_poll_seconds, max(0.001, self._unblock_at - now))
+        return min(wait, max(0.001, self._stamp_at - now)) if self._confirmed else wait
+
+    def rest(self, connection: Connection | None) -> None:
+        """Stamp what is left and disconnect from the broker; see `Work.rest`."""
+        if connection is not None:
+            self._stamp(connection)
+        self._confirmed.clear()
+        self._windows.clear()
+        self._unblock_at = 0.0
+        self._publisher.close()

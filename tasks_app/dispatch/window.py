@@ -1,0 +1,78 @@
+"""How many tasks of a queue may wait in the broker: a pure decision from slots, outstanding hints
+and elapsed time.
+
+The backlog belongs in the database, where it can be reordered, cancelled and counted; the broker
+holds just enough that no worker waits for the next tick. The window is what the workers take in
+`HORIZON_SECONDS`, measured from how fast outstanding hints are claimed, and never less than twice
+the slots.
+"""
+
+from __future__ import annotations
+
+REST_LEAST_SECONDS = 0.1
+REST_MOST_SECONDS = 2.0
+
+HORIZON_SECONDS = 0.25
+"""A round is late now and then (a checkpoint, a slow confirm): the window bridges it."""
+
+HALF_LIFE_SECONDS = 2.0
+"""A measured rate counts half after that time: the window grows at once and shrinks slowly."""
+
+
+class Window:
+    """The window of one queue. Times are monotonic seconds.
+
+    Args:
+        least: for a queue with any worker.
+        most: whatever the rate.
+    """
+
+    def __init__(self, *, least: int, most: int) -> None:
+        self._least = least
+        self._most = most
+        self._rate = 0.0
+        self._filled_to = 0
+        self._seen_at: float | None = None
+        self._rest = 0.0
+        self._closed_until = 0.0
+
+    def size(self, slots: int) -> int:
+        """Give how many hints may be outstanding: 0 where nobody serves the queue."""
+        if slots <= 0:
+            return 0
+        bridge = int(self._rate * HORIZON_SECONDS)
+        return min(self._most, max(self._least, 2 * slots, bridge + slots))
+
+    def room(self, *, slots: int, outstanding: int, now: float) -> int:
+        """Give how many more hints may leave now; learns the claim rate on the way."""
+        self._learn(outstanding, now)
+        if now < self._closed_until:
+            return 0
+        return max(0, self.size(slots) - outstanding)
+
+    def _learn(self, outstanding: int, now: float) -> None:
+        if self._seen_at is not None and now > self._seen_at:
+            elapsed = now - self._seen_at
+            measured = max(0, self._filled_to - outstanding) / elapsed
+            faded = self._rate * 0.5 ** (elapsed / HALF_LIFE_SECONDS)
+            self._rate = max(measured, faded)
+        self._seen_at = now
+        self._filled_to = outstanding
+
+    def sent(self, count: int) -> None:
+        """Note the hints that left after the last `room`."""
+        self._filled_to += count
+
+    def answered(self, *, refused: int, now: float) -> float:
+        """Note the broker's answer: while it refuses, the queue rests, longer each time.
+
+        Returns:
+            Seconds that the queue rests; 0 where nothing was refused.
+        """
+        if not refused:
+            self._rest = 0.0
+        else:
+            self._filled_to -= refused
+            self._rest = min(max(REST_LEAST_SECONDS, self._rest * 2), REST_MOST_SECONDS)
+            self._closed_until = now + self._rest
+        return self._rest

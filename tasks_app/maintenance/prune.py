@@ -1,0 +1,110 @@
+"""Prune: finished tasks past their retention leave with their history. Live tasks never do."""
+
+from __future__ import annotations
+
+from tasks_app.db import Cursor
+from tasks_app.maintenance.step import StepResult, StepTurn
+from tasks_app.states import DEAD_LETTERS, FINISHED
+
+LIMIT = 500
+LOST_WORKER_SECONDS = 3600.0
+
+_PRUNE_TASKS = """
+WITH old AS MATERIALIZED (
+    SELECT id FROM taskmill_task
+    WHERE finished_at < taskmill_now() - make_interval(secs => %(age)s::float8)
+      AND state = ANY(%(states)s)
+    ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), events AS (
+    DELETE FROM taskmill_event e USING old WHERE e.task_id = old.id
+), attempts AS (
+    DELETE FROM taskmill_attempt a USING old WHERE a.task_id = old.id
+), logs AS (
+    DELETE FROM taskmill_log l USING old WHERE l.task_id = old.id
+), onces AS (
+    DELETE FROM taskmill_once o USING old WHERE o.task_id = old.id
+), gone AS (
+    DELETE FROM taskmill_task t USING old WHERE t.id = old.id RETURNING t.id
+)
+SELECT count(*) FROM gone
+"""
+
+_PRUNE_IDEMPOTENCY = """
+DELETE FROM taskmill_idempotency WHERE id IN (
+    SELECT id FROM taskmill_idempotency WHERE expires_at < taskmill_now()
+    ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+_PRUNE_WORKERS = """
+DELETE FROM taskmill_worker
+WHERE last_seen_at < taskmill_now() - make_interval(secs => %(age)s::float8)
+"""
+
+_PRUNE_STALE = """
+DELETE FROM taskmill_stale_result WHERE id IN (
+    SELECT id FROM taskmill_stale_result ORDER BY id LIMIT %(limit)s)
+  AND at < taskmill_now() - make_interval(secs => %(age)s::float8)
+"""
+
+
+class PruneTasks:
+    """Removes finished tasks of one retention class.
+
+    Args:
+        name: of the step, in counts and logs.
+        states: finished states of the class.
+        retention_days: after the finish.
+    """
+
+    interval_seconds = 60.0
+
+    def __init__(self, name: str, *, states: frozenset[str], retention_days: float) -> None:
+        self.name = name
+        self._values = {
+            "states": sorted(str(state) for state in states),
+            "age": retention_days * 86_400,
+            "limit": LIMIT,
+        }
+
+    def run_once(self, cursor: Cursor, _turn: StepTurn) -> StepResult:
+        """Remove at most five hundred tasks with their events, attempts, logs and stored values."""
+        cursor.execute(_PRUNE_TASKS, self._values)
+        count = int(cursor.fetchone()[0])
+        return StepResult(count=count, is_full=count >= LIMIT)
+
+
+class PruneRecords:
+    """Removes what else has an end: idempotency records, rows of lost workers, refused writes.
+
+    Args:
+        stale_days: how long refused writes are kept.
+    """
+
+    name = "prune_records"
+    interval_seconds = 60.0
+
+    def __init__(self, *, stale_days: float) -> None:
+        self._stale_days = stale_days
+
+    def run_once(self, cursor: Cursor, _turn: StepTurn) -> StepResult:
+        """Remove at most five hundred records of each kind."""
+        most = 0
+        total = 0
+        for statement, age_seconds in (
+            (_PRUNE_IDEMPOTENCY, 0.0),
+            (_PRUNE_WORKERS, LOST_WORKER_SECONDS),
+            (_PRUNE_STALE, self._stale_days * 86_400),
+        ):
+            cursor.execute(statement, {"limit": LIMIT, "age": age_seconds})
+            most = max(most, cursor.rowcount)
+            total += cursor.rowcount
+        return StepResult(count=total, is_full=most >= LIMIT)
+
+
+def prune_steps(*, success_days: float, failed_days: float) -> list[PruneTasks | PruneRecords]:
+    """Give the prune steps for the two retention classes and the other records."""
+    return [
+        PruneTasks("prune_done", states=FINISHED - DEAD_LETTERS, retention_days=success_days),
+        PruneTasks("prune_dead_letters", states=DEAD_LETTERS, retention_days=failed_days),
+        PruneRecords(stale_days=failed_days),
+    ]
