@@ -57,6 +57,8 @@ def logging_config(*, json_lines: bool, level: str) -> None:
                 "uvicorn.access": {"level": "WARNING"},
                 "amqp": {"level": "WARNING"},
                 "kombu": {"level": "WARNING"},
+                "celery.worker.strategy": {"level": "WARNING"},
+                "celery.app.trace": {"level": "WARNING"},
             },
         }
     )

@@ -1,0 +1,100 @@
+"""The Celery face of a task type: a Celery task that runs hints, refuses to be called past the store, and stays quiet.
+
+A hint is published raw by the dispatcher; ordinary Celery calls (`delay`, `apply_async`, canvas) would bypass the store and
+are refused with the way to go instead.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar, NoReturn
+
+from celery import Task
+from celery.worker.request import Request
+from celery.worker.state import revoked as revoked_ids
+from celery.worker.state import task_ready
+
+from tasks_app.errors import ConfigurationError
+from tasks_app.execution.child import current_child
+from tasks_app.execution.orders import orders
+from tasks_app.execution.runner import run_hint
+from tasks_app.registry import Handler
+from tasks_app.telemetry import logger
+
+log = logger(__name__)
+
+
+class PlatformRequest(Request):  # type: ignore[misc]  # celery ships no types
+    """A hint in the worker's main process: the row decides on its end, so nothing is stored or reported here."""
+
+    def on_failure(self, exc_info: Any, *_: Any, **__: Any) -> None:
+        """Note that the hint is done with; a dead child is the lease keeper's business."""
+        task_ready(self)
+        log.debug("hint ended with an exception", task_id=self.id, reason=str(exc_info.exception))
+
+    def on_timeout(self, soft: bool, _timeout: float) -> None:
+        """Do nothing: the process timeout is the lease keeper's."""
+
+    def revoked(self) -> bool:
+        """Turn `AsyncResult.revoke()` of a platform task into a request to cancel it."""
+        if self.id not in revoked_ids:
+            return False
+        orders().cancel(self.id)
+        self.acknowledge()
+        task_ready(self)
+        return True
+
+    def terminate(self, _pool: Any, signal: Any = None) -> None:
+        """Turn `AsyncResult.revoke(terminate=True)` into a request to cancel the task."""
+        orders().cancel(self.id)
+
+    def cancel(self, _pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Do nothing: losing the broker does not stop an attempt."""
+
+
+class PlatformTask(Task):  # type: ignore[misc]  # celery ships no types
+    """Celery task of one task type; `platform_handler` is set where it is registered."""
+
+    abstract = True
+    Request = PlatformRequest
+    platform_handler: ClassVar[Handler]
+    ignore_result = True
+    store_errors_even_if_ignored = False
+    acks_late = False
+    track_started = False
+    max_retries = 0
+
+    def run(self, *args: Any, **_kwargs: Any) -> None:
+        """Run the hint that this Celery message is."""
+        child = current_child()
+        if child is None:
+            raise ConfigurationError("platform tasks run in the prefork pool of a Taskmill worker")
+        hint = _read_hint(self.request.id, args)
+        if hint is None:
+            log.warning("message is no hint, dropped", task_type=self.name, task_id=self.request.id)
+            return
+        run_hint(child, self.platform_handler, *hint)
+
+    def apply_async(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            ConfigurationError: always; the message names the way to go.
+        """
+        raise ConfigurationError(
+            f"{self.name} is a Taskmill task type: submit it with its handler's submit(payload) or over the API; "
+            "a Celery message would bypass the store"
+        )
+
+    def apply(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse like `apply_async`; `test_run` runs a handler in this process."""
+        self.apply_async(*args, **kwargs)
+
+
+def _read_hint(task_id: Any, arguments: tuple[Any, ...]) -> tuple[uuid.UUID, int] | None:
+    if len(arguments) != 1 or not isinstance(arguments[0], int):
+        return None
+    try:
+        return uuid.UUID(task_id), arguments[0]
+    except (TypeError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,63 @@
+"""Orders from Celery's main loop to the lease keeper's thread, which owns the database connection of the main process."""
+
+from __future__ import annotations
+
+import queue
+import uuid
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """Somebody revoked the Celery task of this id."""
+
+    task_id: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class HandBackOrder:
+    """A hint came for a type that this worker does not know."""
+
+    task_id: uuid.UUID
+    dispatch_seq: int
+    task_type: str
+
+
+class Orders:
+    """A queue of orders; ids that are no UUIDs belong to ordinary Celery tasks and are ignored."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[CancelOrder | HandBackOrder] = queue.SimpleQueue()
+
+    def cancel(self, task_id: object) -> None:
+        """Ask for a task's cancellation."""
+        known = _as_uuid(task_id)
+        if known is not None:
+            self._waiting.put(CancelOrder(known))
+
+    def hand_back(self, task_id: object, dispatch_seq: int, task_type: str) -> None:
+        """Ask for a hint to be handed back."""
+        known = _as_uuid(task_id)
+        if known is not None:
+            self._waiting.put(HandBackOrder(known, dispatch_seq, task_type))
+
+    def take(self) -> list[CancelOrder | HandBackOrder]:
+        """Give what waits."""
+        taken = []
+        while not self._waiting.empty():
+            taken.append(self._waiting.get())
+        return taken
+
+
+def _as_uuid(value: object) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        return None
+
+
+@cache
+def orders() -> Orders:
+    """Give this process's queue."""
+    return Orders()

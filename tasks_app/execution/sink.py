@@ -1,0 +1,241 @@
+"""Where a running attempt's progress, log lines and `once` values go: the store, on the pool child's connection.
+
+User code only leaves values in memory and rings a bell; one flusher thread per child carries them away: progress coalesced
+(the latest wins, at most four a second), log lines in chunks (at most one a second). What is left at the end is written
+before the finish. Nothing but `once` ever raises into a handler.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+import psycopg
+
+from tasks_app import progress as store
+from tasks_app.clock import monotonic
+from tasks_app.context import LogLine, Progress
+from tasks_app.errors import LeaseLost
+from tasks_app.execution.connection import Connection
+from tasks_app.execution.interrupts import Interrupts
+from tasks_app.execution.logbuffer import LogBuffer
+from tasks_app.execution.outcomes import storable
+from tasks_app.telemetry import logger
+from tasks_app.transitions import Claim
+
+PROGRESS_SECONDS: Final = 0.25
+LOG_SECONDS: Final = 1.0
+
+log = logger(__name__)
+
+
+class AttemptSink:
+    """The `Sink` of one attempt.
+
+    Args:
+        bell: rung (any value) where something waits to be written.
+        is_cancelled: whether the cancel flag is up for this attempt.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        connection: Connection,
+        bell: queue.SimpleQueue[AttemptSink | None],
+        *,
+        lines: LogBuffer,
+        interrupts: Interrupts,
+        is_cancelled: Callable[[], bool],
+    ) -> None:
+        self._claim = claim
+        self._connection = connection
+        self._bell = bell
+        self._lines = lines
+        self._interrupts = interrupts
+        self.is_cancel_requested = is_cancelled
+        self._latest: Progress | None = None
+        self._is_rung = False
+        self._is_closed = False
+        self._writing = threading.Lock()
+        self._progress_at = self._log_at = float("-inf")
+
+    def progress(self, progress: Progress) -> None:
+        """Take the newest progress."""
+        self._latest = progress
+        self._ring()
+
+    def log(self, line: LogLine) -> None:
+        """Take a log line."""
+        self._lines.add(monotonic(), line)
+        self._ring()
+
+    def once(self, key: str, function: Callable[[], Any]) -> Any:
+        """Give the value stored under `key`, or run `function` and store its value.
+
+        Raises:
+            LeaseLost: the attempt is not the task's any more.
+            TypeError: the value is not JSON.
+        """
+        found = self._statement(lambda cursor: store.find_once(cursor, self._claim.id, key))
+        if found is not None:
+            return found[0]
+        value = function()
+        text = orjson.dumps(value).decode()
+        if not self._statement(
+            lambda cursor: store.store_once(
+                cursor, self._claim.id, epoch=self._claim.epoch, key=key, value=text
+            )
+        ):
+            found = self._statement(lambda cursor: store.find_once(cursor, self._claim.id, key))
+            if found is None or orjson.dumps(found[0]) != orjson.dumps(orjson.loads(text)):
+                raise LeaseLost(task_id=self._claim.id, epoch=self._claim.epoch)
+        return orjson.loads(text)
+
+    def _statement(self, statement: Callable[[Any], Any]) -> Any:
+        with self._interrupts.shielded():
+            return self._connection.run_until(statement, end=monotonic() + 10.0)[0]
+
+    def _ring(self) -> None:
+        if not self._is_rung:
+            self._is_rung = True
+            self._bell.put(self)
+
+    def flush(self, *, is_forced: bool = False) -> float | None:
+        """Write what is due; gives the seconds until more is, None where nothing waits. Never raises."""
+        with self._writing:
+            if self._is_closed:
+                return None
+            self._is_rung = False
+            now = monotonic()
+            try:
+                if self._latest is not None and (is_forced or now >= self._progress_due):
+                    self._write_progress(now)
+                if self._lines and (is_forced or now >= self._log_due):
+                    self._write_lines(now)
+            except psycopg.Error as error:
+                log.warning("report is written later", reason=str(error)[:200])
+                return LOG_SECONDS
+            return self._seconds_left(now)
+
+    def close(self) -> None:
+        """Write what is left and take nothing more."""
+        self.flush(is_forced=True)
+        with self._writing:
+            self._is_closed = True
+
+    @property
+    def _progress_due(self) -> float:
+        return self._progress_at + PROGRESS_SECONDS
+
+    @property
+    def _log_due(self) -> float:
+        return self._log_at + LOG_SECONDS
+
+    def _seconds_left(self, now: float) -> float | None:
+        due = [self._progress_due] if self._latest is not None else []
+        due += [self._log_due] if self._lines else []
+        return max(0.0, min(due) - now) if due else None
+
+    def _write_progress(self, now: float) -> None:
+        newest, self._latest, self._progress_at = self._latest, None, now
+        assert newest is not None  # noqa: S101 - the caller looked
+        detail = _detail_json(newest)
+        self._connection.run(
+            lambda cursor: store.save_progress(
+                cursor,
+                self._claim.id,
+                epoch=self._claim.epoch,
+                percent=newest.percent,
+                message=storable(newest.message),
+                detail=detail,
+            )
+        )
+
+    def _write_lines(self, now: float) -> None:
+        self._log_at = now
+        task_id, epoch = self._claim.id, self._claim.epoch
+        while (chunk := self._lines.next_chunk()) is not None:
+            number, size, text, before = (
+                chunk.number,
+                chunk.size_bytes,
+                chunk.lines,
+                chunk.drop_before,
+            )
+
+            def write(
+                cursor: Any, number: int = number, size: int = size, text: str = text
+            ) -> None:
+                store.append_log(
+                    cursor, task_id, epoch=epoch, number=number, size_bytes=size, lines=text
+                )
+
+            self._connection.run(write)
+            if before:
+                self._drop_before(before)
+
+    def _drop_before(self, number: int) -> None:
+        self._connection.run(
+            lambda cursor: store.drop_log_chunks(
+                cursor, self._claim.id, epoch=self._claim.epoch, before_number=number
+            )
+        )
+
+
+def _detail_json(progress: Progress) -> str | None:
+    if not progress.detail:
+        return None
+    try:
+        text = orjson.dumps(dict(progress.detail), default=repr).decode()
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return None if "\\u0000" in text else text
+
+
+class Flusher(threading.Thread):
+    """Carries the reports of whatever attempt rings; asleep while nobody does."""
+
+    def __init__(self) -> None:
+        super().__init__(name="taskmill-flusher", daemon=True)
+        self.bell: queue.SimpleQueue[AttemptSink | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Flush for ever."""
+        waiting: AttemptSink | None = None
+        pause: float | None = None
+        while True:
+            try:
+                waiting = self.bell.get(timeout=pause) or waiting
+            except queue.Empty:
+                pass
+            pause = None if waiting is None else waiting.flush()
+
+
+class LogCapture(logging.Handler):
+    """Copies what user code logs through the standard library into the attempt that runs."""
+
+    OWN: Final = ("tasks_app.execution", "celery", "kombu", "psycopg", "asyncio")
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lock = None
+        self.sink: AttemptSink | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; lines of the platform itself are not the task's."""
+        sink = self.sink
+        if sink is None or record.name.startswith(self.OWN):
+            return
+        level = {"CRITICAL": "error"}.get(record.levelname, record.levelname.lower())
+        fields: dict[str, Any] = {"logger": record.name}
+        if isinstance(record.msg, dict):
+            fields |= {
+                k: v for k, v in record.msg.items() if k not in {"event", "level", "timestamp"}
+            }
+            message = str(record.msg.get("event", ""))
+        else:
+            message = record.getMessage()
+        sink.log(LogLine(level=level, message=message, fields=fields))

@@ -1,0 +1,135 @@
+"""Handlers that only tests need; workers of tests load them through TASKMILL_HANDLER_MODULES."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from tasks_app.context import TaskContext
+from tasks_app.errors import RetryLater
+from tasks_app.policies import Retry
+from tasks_app.registry import handler
+
+
+class Sum(BaseModel):
+    left: int
+    right: int
+
+
+class Total(BaseModel):
+    total: int
+
+
+class Place(BaseModel):
+    path: str
+
+
+@handler("test.sum")
+def add(payload: Sum) -> Total:
+    return Total(total=payload.left + payload.right)
+
+
+@handler("test.later", max_retry=1)
+def later(payload: Any, ctx: TaskContext) -> str:
+    if ctx.attempt == 1:
+        raise RetryLater(0.1, "not yet")
+    return "now"
+
+
+@handler("test.async")
+async def slow_async(payload: dict[str, float], ctx: TaskContext) -> dict[str, Any]:
+    task = asyncio.current_task()
+    await asyncio.sleep(payload.get("seconds", 0.01))
+    return {"is_task": task is not None, "loop": id(asyncio.get_running_loop())}
+
+
+@handler("test.progress")
+def progress(payload: dict[str, Any], ctx: TaskContext) -> None:
+    for number in range(int(payload["reports"])):
+        ctx.progress(number * 100 / payload["reports"], f"at {number}", current=number)
+        if number == payload.get("hold_at"):
+            Path(payload["path"]).touch()
+            while Path(payload["path"]).exists():
+                time.sleep(0.01)
+    ctx.progress(100, "last words")
+
+
+@handler("test.logs")
+def logs(payload: dict[str, Any], ctx: TaskContext) -> None:
+    for number in range(int(payload["lines"])):
+        ctx.log("line", number=number, filler="x" * int(payload.get("filler", 0)))
+    ctx.log.warning("careful\x00", odd=object())
+    logging.getLogger("someones.library").info("heard %s", "this")
+    logging.getLogger("someones.library").debug("not heard")
+
+
+@handler("test.once", retry=Retry.fixed(0.0))
+def once(payload: Place, ctx: TaskContext) -> dict[str, Any]:
+    def effect() -> dict[str, int]:
+        with Path(payload.path).open("a") as file:
+            file.write("effect\n")
+        return {"attempt": ctx.attempt}
+
+    value = ctx.once("effect", effect)
+    if ctx.attempt == 1:
+        raise RuntimeError("after the effect")
+    return {"value": value, "attempt": ctx.attempt}
+
+
+@handler("test.stubborn")
+def stubborn(payload: Any) -> None:
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:  # noqa: BLE001 - what a bad handler does
+            continue
+
+
+@handler("test.exit", max_retry=0)
+def leave(payload: Place) -> None:
+    Path(payload.path).touch()
+    os._exit(3)
+
+
+@handler("test.daemon")
+def daemon(payload: Place, ctx: TaskContext) -> None:
+    """Double-fork a daemon that leaves its session, ignores SIGTERM and writes its pid; then hold on."""
+    code = (
+        "import os,signal,sys,time\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        "if os.fork(): os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "while True: time.sleep(1)\n"
+    )
+    os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code, payload.path])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:  # noqa: BLE001 - what a bad handler does
+            continue
+
+
+@handler("test.result")
+def odd_result(payload: dict[str, Any]) -> Any:
+    match payload["kind"]:
+        case "nan":
+            return {"deep": [None, float("nan")]}
+        case "nul":
+            return "a\x00b"
+        case "escaped":
+            return "a\\u0000b"
+        case "object":
+            return object()
+        case _:
+            return "x" * int(payload["bytes"])
