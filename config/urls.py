@@ -5,9 +5,12 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from tasks_app.api.urls import probe_routes
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("tasks_app.api.urls")),
+    *probe_routes,
 ]
 handler400 = "tasks_app.api.problems.bad_request"
 handler403 = "tasks_app.api.problems.permission_denied"

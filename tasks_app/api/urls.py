@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
+from tasks_app.api.dead_letters import (
+    DeadLettersPurgeView,
+    DeadLettersRetryView,
+    DeadLettersView,
+)
+from tasks_app.api.health import HealthView, LiveView, ReadyView
+from tasks_app.api.stats import StatsView
 from tasks_app.api.task_urls import task_routes
+from tasks_app.api.workers import WorkersView
 
-platform_routes: list[URLPattern | URLResolver] = []
-"""Routes that are not about tasks: probes, statistics, workers, dead letters."""
+probe_routes: list[URLPattern | URLResolver] = [
+    path("health", HealthView.as_view(), name="health"),
+    path("livez", LiveView.as_view(), name="livez"),
+    path("readyz", ReadyView.as_view(), name="readyz"),
+]
+"""Also mounted at the root of the site, where load balancers look."""
 
-urlpatterns: list[URLPattern | URLResolver] = [*task_routes, *platform_routes]
+platform_routes: list[URLPattern | URLResolver] = [
+    path("stats", StatsView.as_view(), name="stats"),
+    path("workers", WorkersView.as_view(), name="workers"),
+    path("dead-letters", DeadLettersView.as_view(), name="dead-letters"),
+    path("dead-letters/retry", DeadLettersRetryView.as_view(), name="dead-letters-retry"),
+    path("dead-letters/purge", DeadLettersPurgeView.as_view(), name="dead-letters-purge"),
+]
+"""Routes that are not about single tasks."""
+
+urlpatterns: list[URLPattern | URLResolver] = [*task_routes, *platform_routes, *probe_routes]

@@ -1,0 +1,144 @@
+"""Dead letters: listed, grouped by cause, retried and purged, one or many at a time."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from tasks_app.api.pagination import invalid_parameter, page_of, read_page_request
+from tasks_app.api.views import ApiView
+from tasks_app.errors import ValidationFailed
+from tasks_app.selectors.dead_letters import (
+    DeadLetterFilter,
+    dead_letters_by_cause,
+    dead_letters_listed,
+)
+from tasks_app.services import redrive
+
+MAX_IDS: Final = 1_000
+
+
+class DeadLetterSelection(BaseModel):
+    """Body of retry and purge: `ids`, or a filter of at least one field."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[uuid.UUID] | None = Field(default=None, min_length=1, max_length=MAX_IDS)
+    type: str | None = Field(default=None, max_length=100)
+    queue: str | None = Field(default=None, max_length=100)
+    status: str | None = Field(default=None, pattern="^(failed|error|timeout)$")
+    code: str | None = Field(default=None, max_length=64, description="Code of the last error.")
+    finished_before: AwareDatetime | None = None
+
+    def filters(self) -> dict[str, str | datetime]:
+        """Give the filter fields that are set."""
+        return self.model_dump(exclude={"ids"}, exclude_none=True)
+
+
+class DeadLettersView(ApiView):
+    """Tasks that are out of attempts, newest first."""
+
+    scopes = {"GET": "tasks:read"}
+
+    def get(self, request: Request) -> Response:
+        """List them, or group them by cause with `?group=true`; filters `type`, `queue`, `code`."""
+        query = request.query_params
+        wanted = DeadLetterFilter(
+            type=query.get("type"), queue=query.get("queue"), code=query.get("code")
+        )
+        group = query.get("group", "false")
+        if group not in {"true", "false"}:
+            raise invalid_parameter("group", "group must be true or false")
+        if group == "true":
+            return self._grouped(wanted)
+        return self._listed(request, wanted)
+
+    def _grouped(self, wanted: DeadLetterFilter) -> Response:
+        groups, is_capped = dead_letters_by_cause(tenant_id=self.caller.tenant_id, wanted=wanted)
+        return Response({"results": groups, "capped": is_capped, "next": None, "previous": None})
+
+    def _listed(self, request: Request, wanted: DeadLetterFilter) -> Response:
+        tenant_id = self.caller.tenant_id
+        page = read_page_request(request, tenant_id)
+        rows = dead_letters_listed(
+            tenant_id=tenant_id,
+            wanted=wanted,
+            most=page.limit + 1,
+            position=page.position,
+            is_backward=page.is_backward,
+        )
+        shown, links = page_of(
+            request, tenant_id, page, rows, lambda row: (row["finished_at"], row["id"])
+        )
+        return Response({"results": shown, **links})
+
+
+class DeadLettersRetryView(ApiView):
+    """Run dead letters again, all attempts granted anew; at most 10,000 a call."""
+
+    scopes = {"POST": "tasks:submit"}
+
+    def post(self, request: Request) -> Response:
+        """Answer 202 with the number of tasks queued."""
+        ids, wanted = read_selection(request.data)
+        count = redrive.retry_dead_letters(caller=self.caller, ids=ids, wanted=wanted)
+        return Response({"count": count}, status=202)
+
+
+class DeadLettersPurgeView(ApiView):
+    """Delete dead letters with their history; at most 10,000 a call."""
+
+    scopes = {"POST": "tasks:admin"}
+
+    def post(self, request: Request) -> Response:
+        """Answer 202 with the number of tasks deleted."""
+        ids, wanted = read_selection(request.data)
+        count = redrive.purge_dead_letters(caller=self.caller, ids=ids, wanted=wanted)
+        return Response({"count": count}, status=202)
+
+
+def read_selection(
+    body: Any,
+) -> tuple[list[uuid.UUID] | None, DeadLetterFilter | None]:
+    """Read which dead letters a body means; an empty body never means "all".
+
+    Raises:
+        ValidationFailed: it fits neither form, or both.
+    """
+    try:
+        selection = DeadLetterSelection.model_validate(body)
+    except ValidationError as error:
+        raise ValidationFailed(errors=pointers(error)) from error
+    filters = selection.filters()
+    if (selection.ids is None) == (not filters):
+        raise ValidationFailed("give ids, or at least one of type, queue, status, code")
+    if selection.ids is not None:
+        return selection.ids, None
+    return None, DeadLetterFilter(
+        type=selection.type,
+        queue=selection.queue,
+        state=selection.status,
+        code=selection.code,
+        finished_before=selection.finished_before,
+    )
+
+
+def pointers(error: ValidationError) -> list[dict[str, str]]:
+    """Give pydantic's errors as `{pointer, code, detail}`, pointers by RFC 6901."""
+    return [
+        {
+            "pointer": "".join(f"/{_escaped(part)}" for part in item["loc"]),
+            "code": item["type"],
+            "detail": item["msg"],
+        }
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
+def _escaped(part: int | str) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")

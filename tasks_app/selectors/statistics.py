@@ -1,0 +1,149 @@
+"""Numbers about a tenant's tasks, at a cost that does not grow with the table.
+
+Every part is an index range of the tenant, cut off at a cap; a cut-off part says so (`is_capped`).
+Finished tasks are taken by their time of submission (`task_list_state`: ids are UUIDv7, ordered by
+it), the newest `SAMPLE_CAP` of each final state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import connection
+
+from tasks_app.db import rows_as_dicts
+from tasks_app.states import FINISHED, PENDING, PROCESSING, State, status_of
+
+WINDOW_SECONDS: Final = {"1h": 3600, "24h": 86_400, "7d": 604_800}
+COUNT_CAP: Final = 100_000
+SAMPLE_CAP: Final = 5_000
+LIVE_CAP: Final = 10_000
+GROUPS_CAP: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capped:
+    """Rows of an answer, and whether a cap cut off what they were made from."""
+
+    rows: list[dict[str, Any]]
+    is_capped: bool
+
+
+_TOTALS = """
+SELECT s.state, c.number FROM unnest(%(states)s::text[]) AS s(state)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS number FROM (
+        SELECT 1 FROM taskmill_task t
+        WHERE t.tenant_id = %(tenant)s AND t.state = s.state LIMIT %(cap)s + 1
+    ) AS some
+) AS c
+"""
+
+
+def tasks_by_status(*, tenant_id: int) -> Capped:
+    """Count the kept tasks per status, each state up to `COUNT_CAP`: `{status, count}`."""
+    with connection.cursor() as cursor:
+        values: dict[str, Any] = {"states": list(State), "tenant": tenant_id, "cap": COUNT_CAP}
+        cursor.execute(_TOTALS, values)
+        found: dict[str, int] = dict(cursor.fetchall())
+    counts: dict[str, int] = {}
+    for state in State:
+        status = status_of(state).value
+        counts[status] = counts.get(status, 0) + min(found[state], COUNT_CAP)
+    rows = [{"status": status, "count": count} for status, count in counts.items()]
+    return Capped(rows=rows, is_capped=any(count > COUNT_CAP for count in found.values()))
+
+
+_LIVE = """
+WITH live AS MATERIALIZED (
+    SELECT t.state, t.queue, t.type FROM unnest(%(states)s::text[]) AS s(state)
+    CROSS JOIN LATERAL (
+        SELECT state, queue, type FROM taskmill_task
+        WHERE tenant_id = %(tenant)s AND state = s.state ORDER BY id DESC LIMIT %(cap)s + 1
+    ) AS t
+)
+SELECT queue, type, count(*) FILTER (WHERE state = ANY(%(pending)s)) AS pending,
+       count(*) FILTER (WHERE state <> ALL(%(pending)s)) AS processing,
+       (SELECT max(number) > %(cap)s FROM
+            (SELECT count(*) AS number FROM live GROUP BY state) AS sizes) AS is_capped
+FROM live GROUP BY GROUPING SETS ((queue), (type))
+ORDER BY count(*) DESC LIMIT %(groups)s
+"""
+
+
+def live_tasks_by_group(*, tenant_id: int) -> Capped:
+    """Count what waits and runs: `{queue, type, pending, processing}`, queue or type None."""
+    values: dict[str, Any] = {
+        "states": sorted(PENDING | PROCESSING),
+        "pending": sorted(PENDING),
+        "tenant": tenant_id,
+        "cap": LIVE_CAP,
+        "groups": 2 * GROUPS_CAP,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_LIVE, values)
+        rows = rows_as_dicts(cursor)
+    is_capped = any(row.pop("is_capped") for row in rows)
+    return Capped(rows=rows, is_capped=is_capped)
+
+
+_FINISHED_IN_WINDOW = """
+WITH bound AS MATERIALIZED (
+    SELECT taskmill_now() - make_interval(secs => %(seconds)s) AS since
+), done AS MATERIALIZED (
+    SELECT t.* FROM unnest(%(states)s::text[]) AS s(state)
+    CROSS JOIN LATERAL (
+        SELECT state, queue, type,
+               extract(epoch FROM coalesce(started_at, finished_at) - queued_at)::float8 AS wait,
+               extract(epoch FROM finished_at - started_at)::float8 AS run
+        FROM taskmill_task
+        WHERE tenant_id = %(tenant)s AND state = s.state AND created_at >= (SELECT since FROM bound)
+          AND id >= (lpad(to_hex(greatest(0, extract(epoch FROM (SELECT since FROM bound)) * 1000
+                - 60000)::bigint), 12, '0') || '70008000000000000000')::uuid
+        ORDER BY id DESC LIMIT %(cap)s + 1
+    ) AS t
+)
+SELECT queue, type, count(*) AS finished, count(*) FILTER (WHERE state = 'success') AS success,
+       count(*) FILTER (WHERE state = 'failed') AS failed,
+       count(*) FILTER (WHERE state = 'error') AS error,
+       count(*) FILTER (WHERE state = 'timeout') AS timeout,
+       count(*) FILTER (WHERE state = 'cancelled') AS cancelled,
+       avg(wait) AS wait_average, avg(run) AS run_average,
+       percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY wait) AS wait_percentiles,
+       percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY run) AS run_percentiles,
+       grouping(queue, type) AS level
+FROM done GROUP BY GROUPING SETS ((), (queue), (type))
+ORDER BY grouping(queue, type) DESC, count(*) DESC LIMIT %(groups)s
+"""
+
+
+def finished_tasks_by_group(*, tenant_id: int, window_seconds: int) -> Capped:
+    """Measure the finished tasks of those submitted in the window: all, per queue, per type.
+
+    Args:
+        window_seconds: how far back their submission may lie.
+
+    Returns:
+        `{level, queue, type, finished, success, failed, error, timeout, cancelled, wait_average,
+        run_average, wait_percentiles, run_percentiles}`: times in seconds, percentiles `[p50, p95,
+        p99]`, level `OVERALL`, `PER_QUEUE` or `PER_TYPE`. Wait and run are the last attempt's.
+    """
+    values: dict[str, Any] = {
+        "states": sorted(FINISHED),
+        "tenant": tenant_id,
+        "seconds": window_seconds,
+        "cap": SAMPLE_CAP,
+        "groups": 2 * GROUPS_CAP + 1,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_FINISHED_IN_WINDOW, values)
+        rows = rows_as_dicts(cursor)
+    overall = next(row for row in rows if row["level"] == OVERALL)
+    is_capped = any(overall[state] > SAMPLE_CAP for state in FINISHED)
+    return Capped(rows=rows, is_capped=is_capped)
+
+
+OVERALL: Final = 3
+PER_QUEUE: Final = 1
+PER_TYPE: Final = 2

@@ -1,0 +1,145 @@
+"""Is every part there? Asked by probes: kept for `KEEP_SECONDS`, without address or secret."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import kombu
+import redis
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+from kombu.exceptions import KombuError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tasks_app.clock import monotonic
+from tasks_app.selectors.platform import loops_led, workers_known
+
+KEEP_SECONDS: Final = 2.0
+TIMEOUT_SECONDS: Final = 1
+LOOPS: Final = ("dispatch", "maintain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part's health.
+
+    Attributes:
+        is_ok: whether it does its work.
+        detail: one phrase for people.
+        facts: numbers beside it.
+        milliseconds: how long the check took.
+    """
+
+    is_ok: bool
+    detail: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    milliseconds: float = 0.0
+
+
+_kept: dict[str, tuple[float, dict[str, Part]]] = {}
+_lock = threading.Lock()
+
+
+def check_health() -> dict[str, Part]:
+    """Give the health of `database`, `broker`, `cache`, `engine` and `workers`.
+
+    Concurrency: one check at a time per process; others are handed its answer.
+    """
+    with _lock:
+        entry = _kept.get("all")
+        if entry is not None and entry[0] > monotonic():
+            return entry[1]
+        parts = {name: _timed(check) for name, check in _CHECKS.items()}
+        _kept["all"] = (monotonic() + KEEP_SECONDS, parts)
+        return parts
+
+
+def forget_health() -> None:
+    """Make the next call look again."""
+    with _lock:
+        _kept.clear()
+
+
+def check_database() -> Part:
+    """Ask the database for its clock; what readiness means."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT taskmill_now()")
+            cursor.fetchone()
+    except DatabaseError:
+        return Part(is_ok=False, detail="the database does not answer")
+    return Part(is_ok=True)
+
+
+def _timed(check: Callable[[], Part]) -> Part:
+    begun = monotonic()
+    part = check()
+    spent = round((monotonic() - begun) * 1000, 1)
+    return Part(is_ok=part.is_ok, detail=part.detail, facts=part.facts, milliseconds=spent)
+
+
+def _check_broker() -> Part:
+    options: dict[str, Any] = dict(settings.CELERY_BROKER_TRANSPORT_OPTIONS)
+    options |= {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
+    try:
+        with kombu.Connection(
+            settings.BROKER_URL, connect_timeout=TIMEOUT_SECONDS, transport_options=options
+        ) as broker:
+            broker.ensure_connection(max_retries=1, interval_start=0, timeout=TIMEOUT_SECONDS)
+    except (KombuError, OSError, redis.RedisError):
+        return Part(is_ok=False, detail="the broker does not answer; submissions are kept")
+    return Part(is_ok=True)
+
+
+def _check_cache() -> Part:
+    try:
+        with redis.Redis.from_url(
+            settings.REDIS_URL.split(";")[0],
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:
+            client.ping()
+    except redis.RedisError:
+        return Part(is_ok=False, detail="the cache does not answer; limits count per process")
+    return Part(is_ok=True)
+
+
+def _check_engine() -> Part:
+    try:
+        alive = {row["loop"] for row in loops_led() if row["is_alive"]}
+    except DatabaseError:
+        return Part(is_ok=False, detail="unknown without the database")
+    missing = [loop for loop in LOOPS if not any(name.startswith(loop) for name in alive)]
+    if missing:
+        return Part(is_ok=False, detail=f"no leader for {', '.join(missing)}")
+    return Part(is_ok=True, facts={"loops": sorted(alive)})
+
+
+def _check_workers() -> Part:
+    try:
+        online = [row for row in workers_known() if row["status"] == "online"]
+    except DatabaseError:
+        return Part(is_ok=False, detail="unknown without the database")
+    facts = {
+        "online": len(online),
+        "slots": sum(row["slots"] for row in online),
+        "busy": sum(row["busy"] for row in online),
+        "queues": sorted({queue for row in online for queue in row["queues"]}),
+    }
+    detail = "" if online else "no worker is online; tasks wait"
+    return Part(is_ok=bool(online), detail=detail, facts=facts)
+
+
+_CHECKS: Final[dict[str, Callable[[], Part]]] = {
+    "database": check_database,
+    "broker": _check_broker,
+    "cache": _check_cache,
+    "engine": _check_engine,
+    "workers": _check_workers,
+}
