@@ -16,6 +16,7 @@ import amqp
 import kombu
 
 from tasks_app.clock import monotonic
+from tasks_app.db import process_name
 from tasks_app.dispatch.message import CONTENT_ENCODING, CONTENT_TYPE, hint_message
 from tasks_app.dispatch.publish import Published
 from tasks_app.errors import BrokerUnavailable
@@ -87,6 +88,7 @@ class RabbitPublisher:
         ssl: Any = None,
     ) -> None:
         self._urls = list(urls)
+        self._origin = process_name()
         self._queue_of = queue_of
         self._timeout_seconds = timeout_seconds
         self._ssl = ssl
@@ -180,7 +182,7 @@ class RabbitPublisher:
 
     def _send(self, tasks: Sequence[DispatchedTask]) -> None:
         for task in tasks:
-            message = hint_message(task)
+            message = hint_message(task, origin=self._origin)
             self._answers.expect(task)
             self._channel.basic_publish(
                 amqp.Message(

@@ -16,6 +16,7 @@ import redis
 from kombu import exceptions
 
 from tasks_app.clock import monotonic
+from tasks_app.db import process_name
 from tasks_app.dispatch.message import CONTENT_ENCODING, CONTENT_TYPE, hint_message
 from tasks_app.dispatch.publish import Published
 from tasks_app.errors import BrokerUnavailable
@@ -38,6 +39,7 @@ class ValkeyPublisher:
 
     def __init__(self, urls: Sequence[str], *, timeout_seconds: float) -> None:
         self._urls = list(urls)
+        self._origin = process_name()
         self._timeout_seconds = timeout_seconds
         self._connection: kombu.Connection | None = None
         self._producer: Any = None
@@ -97,9 +99,8 @@ class ValkeyPublisher:
         self._used_at = monotonic()
         return Published(list(batch), [])
 
-    @staticmethod
-    def _send(producer: Any, task: DispatchedTask) -> None:
-        message = hint_message(task)
+    def _send(self, producer: Any, task: DispatchedTask) -> None:
+        message = hint_message(task, origin=self._origin)
         producer.publish(
             message.body,
             exchange="",
