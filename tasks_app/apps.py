@@ -13,7 +13,11 @@ class TasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Discover handlers."""
-        from tasks_app import registry
+        """Register the system checks, give handlers their ports, and discover them."""
+        from tasks_app import checks, registry  # noqa: F401 - importing checks registers them
+        from tasks_app.services.handles import submit
+        from tasks_app.testing import run_handler
 
+        registry.Handler.submit_port = submit
+        registry.Handler.test_run_port = run_handler
         registry.discover()

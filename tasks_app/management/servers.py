@@ -32,6 +32,7 @@ from tasks_app.management.accounts import (
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
+HARD_STOP_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 
 
@@ -98,8 +99,7 @@ class ChildServer:
             while not self._has_ended() and monotonic() < end and not is_hurried():
                 pass
             if self.is_running():
-                self.process.send_signal(self.hard_signal)
-                self._kill_after(5.0)
+                self._stop_hard(self.process)
         self.process = None
 
     def wait_for_answer(self, ask: Callable[[], object], errors: type[Exception]) -> None:
@@ -129,14 +129,18 @@ class ChildServer:
             return False
         return True
 
-    def _kill_after(self, seconds: float) -> None:
-        if self.process is None:
-            return
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+    def _stop_hard(self, process: subprocess.Popen[bytes]) -> None:
+        """Send the hard signal, and kill the whole group where that does not end it."""
+        if self.hard_signal is not signal.SIGKILL:
+            process.send_signal(self.hard_signal)
+            try:
+                process.wait(HARD_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+            else:
+                return
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def end_leftover(pid_file: Path, mark: Path, stop_signal: signal.Signals) -> bool:

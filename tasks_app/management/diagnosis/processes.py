@@ -1,0 +1,43 @@
+"""Checks of what runs: a worker for every queue, and a leader for every loop of the engine."""
+
+from __future__ import annotations
+
+import psycopg
+
+from tasks_app import db
+from tasks_app.conf import conf
+from tasks_app.management.commands.engine import LOOPS
+from tasks_app.management.diagnosis.finding import Finding
+from tasks_app.registry import known_queues
+
+_SERVED = """
+SELECT DISTINCT unnest(queues) FROM taskmill_worker
+WHERE NOT is_stopping AND last_seen_at > taskmill_now() - make_interval(secs => %s)
+"""
+_LED = "SELECT loop FROM taskmill_leader WHERE expires_at > taskmill_now()"
+
+
+def findings() -> list[Finding]:
+    """Check the processes by the rows they keep; nothing where the tables cannot be read."""
+    try:
+        with db.connect("doctor") as connection:
+            served = {row[0] for row in connection.execute(_SERVED, [conf().lease_seconds])}
+            led = {row[0] for row in connection.execute(_LED)}
+    except psycopg.Error:
+        return []
+    workers = [worker(name, is_served=name in served) for name in known_queues()]
+    return [*workers, *[leader(name, is_led=name in led) for name in LOOPS]]
+
+
+def worker(queue: str, *, is_served: bool) -> Finding:
+    """Judge whether somebody runs a queue's tasks."""
+    detail = "served" if is_served else "no live worker"
+    fix = "" if is_served else f"start a worker: celery -A config worker -Q {queue} (see Procfile)"
+    return Finding(check=f"worker.{queue}", detail=detail, fix=fix)
+
+
+def leader(loop: str, *, is_led: bool) -> Finding:
+    """Judge whether a loop of the engine runs."""
+    detail = "led" if is_led else "nobody leads it"
+    fix = "" if is_led else "start an engine: python manage.py engine (see Procfile)"
+    return Finding(check=f"engine.{loop}", detail=detail, fix=fix)
