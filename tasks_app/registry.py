@@ -63,7 +63,7 @@ class SubmitPort(Protocol):
 class TestRunPort(Protocol):
     """Carries `Handler.test_run` to the test kit; answers with a recorded run."""
 
-    def __call__(self, declared: Handler, payload: Any, **options: Any) -> Any:
+    def __call__(self, declared: Handler, payload: Any, *rest: Any, **options: Any) -> Any:
         """Run one attempt in this process."""
 
 
