@@ -102,7 +102,7 @@ TRANSITIONS: Final[dict[Verb, dict[State | None, frozenset[State]]]] = {
     Verb.INTERRUPT: {_S.RUNNING: frozenset({_S.QUEUED}), _S.CANCELLING: frozenset({_S.CANCELLED})},
     Verb.REQUEST_CANCEL: {
         **{s: frozenset({_S.CANCELLED}) for s in PENDING},
-        _S.RUNNING: frozenset({_S.CANCELLING}),
+        **{s: frozenset({_S.CANCELLING}) for s in PROCESSING},
     },
     Verb.CONFIRM_CANCEL: {_S.CANCELLING: frozenset({_S.CANCELLED})},
     Verb.EXPIRE: {

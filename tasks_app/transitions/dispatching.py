@@ -77,23 +77,29 @@ WITH keys AS (
     GROUP BY 1, 2
 ), used AS (
     SELECT k.*, (SELECT count(*) FROM taskmill_task a
-        WHERE a.tenant_id = k.tenant_id AND a.concurrency_key = k.concurrency_key AND a.finished_at
-            IS NULL
-          AND a.state IN ('queued', 'dispatched', 'running', 'cancelling')) AS slots
+        WHERE a.tenant_id = k.tenant_id AND a.concurrency_key = k.concurrency_key
+          AND a.finished_at IS NULL AND a.state IN ('dispatched', 'running', 'cancelling')) AS slots
     FROM keys k
+), ready AS (
+    SELECT u.tenant_id, u.concurrency_key, q.queue, count(*) AS tasks
+    FROM used u JOIN taskmill_task q
+      ON q.tenant_id = u.tenant_id AND q.concurrency_key = u.concurrency_key
+    WHERE q.state = 'queued' AND q.finished_at IS NULL AND q.run_at <= taskmill_now()
+    GROUP BY 1, 2, 3
 ), free AS MATERIALIZED (
     SELECT b.id FROM used u CROSS JOIN LATERAL (
-        SELECT c.id, c.max_concurrency, row_number() OVER (ORDER BY c.priority DESC, c.run_at, c.id)
-            AS place
+        SELECT c.id, c.queue, c.max_concurrency,
+            row_number() OVER (ORDER BY c.priority DESC, c.run_at, c.id) AS place
         FROM taskmill_task c
-        WHERE c.state = 'blocked' AND c.tenant_id = u.tenant_id AND c.concurrency_key =
-            u.concurrency_key
-          AND c.finished_at IS NULL
+        WHERE c.state = 'blocked' AND c.tenant_id = u.tenant_id
+          AND c.concurrency_key = u.concurrency_key AND c.finished_at IS NULL
         ORDER BY c.priority DESC, c.run_at, c.id LIMIT 100
-    ) b WHERE b.max_concurrency >= u.slots + b.place LIMIT 1000
+    ) b LEFT JOIN ready r ON r.tenant_id = u.tenant_id
+        AND r.concurrency_key = u.concurrency_key AND r.queue = b.queue
+    WHERE b.max_concurrency >= u.slots + coalesce(r.tasks, 0) + b.place LIMIT 1000
 ), locked AS MATERIALIZED (
-    SELECT id FROM taskmill_task WHERE id IN (SELECT id FROM free) AND state = 'blocked' ORDER BY id
-        FOR UPDATE SKIP LOCKED
+    SELECT id FROM taskmill_task
+    WHERE id IN (SELECT id FROM free) AND state = 'blocked' ORDER BY id FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE taskmill_task t SET state = 'queued', {TOUCH} FROM locked l WHERE t.id = l.id
     RETURNING {MOVED}
@@ -103,33 +109,44 @@ SELECT count(*) FROM moved
 
 
 def unblock(cursor: Cursor) -> int:
-    """Return parked tasks whose key has room again to the ready index; gives how many."""
+    """Return parked tasks whose key has room again to the ready index; gives how many.
+
+    Tasks of the key that are ready in the same queue go first. Those of another queue do not: it
+    may have no worker, and would then hold the key for ever.
+    """
     cursor.execute(_UNBLOCK)
     return int(cursor.fetchone()[0])
 
 
 _MARK_PUBLISHED = """
-UPDATE taskmill_task t SET published_at = taskmill_now()
-FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]) AS h(id, seq)
-WHERE t.id = h.id AND t.dispatch_seq = h.seq AND t.state = 'dispatched'
+WITH sent AS MATERIALIZED (
+    SELECT t.id FROM taskmill_task t JOIN unnest(%(ids)s::uuid[], %(seqs)s::int[]) AS h(id, seq)
+      ON t.id = h.id AND t.dispatch_seq = h.seq
+    WHERE t.state = 'dispatched' FOR UPDATE OF t SKIP LOCKED
+)
+UPDATE taskmill_task t SET published_at = taskmill_now() FROM sent WHERE t.id = sent.id
 """
 
 
 def mark_published(cursor: Cursor, tasks: Sequence[DispatchedTask]) -> None:
-    """Stamp the hints that the broker confirmed; those already claimed need no stamp."""
+    """Stamp the hints that the broker confirmed; those already claimed need no stamp.
+
+    Rows that somebody else has locked are skipped: they are being claimed or cancelled, and
+    waiting for them could deadlock with a transaction that changes several tasks.
+    """
     cursor.execute(
         _MARK_PUBLISHED,
         {"ids": [task.id for task in tasks], "seqs": [task.dispatch_seq for task in tasks]},
     )
 
 
-def _requeue(guard: str, why: str, *, order: str = "ORDER BY id LIMIT 1000") -> str:
+def _requeue(guard: str, why: str, *, sweeps: str) -> str:
     return f"""
     WITH old AS MATERIALIZED (
-        SELECT id FROM taskmill_task t WHERE state = 'dispatched' AND {guard} {order} FOR UPDATE
-            SKIP LOCKED
+        SELECT id FROM taskmill_task t WHERE state = 'dispatched' AND {guard}
+        ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED
     ), moved AS (
-        UPDATE taskmill_task t SET state = 'queued', sweeps = least(t.sweeps + 1, 1000), {TOUCH}
+        UPDATE taskmill_task t SET state = 'queued', sweeps = {sweeps}, {TOUCH}
         FROM old WHERE t.id = old.id RETURNING {MOVED}
     ), {event(kind="'task.queued'", from_state="'dispatched'", data=reason(why))}
     SELECT count(*) FROM moved
@@ -137,15 +154,18 @@ def _requeue(guard: str, why: str, *, order: str = "ORDER BY id LIMIT 1000") -> 
 
 
 _SWEEP = _requeue(
-    """((published_at IS NULL AND dispatched_at < taskmill_now() - make_interval(secs =>
-    %(publish_grace)s::float8))
-        OR dispatched_at < taskmill_now() - make_interval(secs => %(redispatch)s::float8 * power(2,
-            least(sweeps, 5))))""",
+    """(
+        (published_at IS NULL AND dispatched_at
+            < taskmill_now() - make_interval(secs => %(publish_grace)s::float8))
+        OR dispatched_at < taskmill_now()
+            - make_interval(secs => %(redispatch)s::float8 * power(2, least(sweeps, 5))))""",
     "hint_lost",
+    sweeps="least(t.sweeps + 1, 1000)",
 )
 _UNDISPATCH = _requeue(
     "(id, dispatch_seq) IN (SELECT * FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]))",
     "not_published",
+    sweeps="t.sweeps",
 )
 
 
@@ -164,7 +184,10 @@ def sweep(cursor: Cursor, *, publish_grace_seconds: float, redispatch_seconds: f
 
 
 def undispatch(cursor: Cursor, tasks: Sequence[DispatchedTask]) -> int:
-    """Take back hints that the broker did not confirm; gives how many no worker had claimed."""
+    """Take back hints that the broker did not confirm; gives how many no worker had claimed.
+
+    Not counted as sweeps: an outage of the broker must not slow the sweeps after it.
+    """
     cursor.execute(
         _UNDISPATCH,
         {"ids": [task.id for task in tasks], "seqs": [task.dispatch_seq for task in tasks]},
@@ -175,12 +198,12 @@ def undispatch(cursor: Cursor, tasks: Sequence[DispatchedTask]) -> int:
 _HAND_BACK = f"""
 WITH moved AS (
     UPDATE taskmill_task t SET
-        state = CASE WHEN t.sweeps >= %(limit)s THEN 'error' ELSE 'queued' END,
-        sweeps = t.sweeps + 1,
+        state = CASE WHEN t.hand_backs >= %(limit)s THEN 'error' ELSE 'queued' END,
+        hand_backs = t.hand_backs + 1,
         run_at = taskmill_now() + make_interval(secs => %(delay)s::float8),
-        finished_at = CASE WHEN t.sweeps >= %(limit)s THEN greatest(t.updated_at, taskmill_now())
-            END,
-        error = CASE WHEN t.sweeps >= %(limit)s THEN %(error)s::jsonb ELSE t.error END, {TOUCH}
+        finished_at = CASE WHEN t.hand_backs >= %(limit)s
+            THEN greatest(t.updated_at, taskmill_now()) END,
+        error = CASE WHEN t.hand_backs >= %(limit)s THEN %(error)s::jsonb ELSE t.error END, {TOUCH}
     WHERE t.id = %(id)s::uuid AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s
     RETURNING {MOVED}
 ), {

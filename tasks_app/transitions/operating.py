@@ -112,14 +112,12 @@ WITH old AS MATERIALIZED (
     ORDER BY id FOR UPDATE
 ), moved AS (
     UPDATE taskmill_task t SET
-        state = 'queued', attempt_base = t.attempt, rescues = 0, sweeps = 0, result = NULL, error =
-            NULL, progress = 0,
-        progress_message = '', progress_detail = NULL, run_at = taskmill_now(), queued_at =
-            taskmill_now(),
-        queue_deadline = taskmill_now() + make_interval(secs => t.queue_timeout), started_at = NULL,
-            finished_at = NULL,
-        cancel_requested_at = NULL, cancel_requested_by = '', cancel_reason = '',
-        cancel_grace_seconds = NULL, {TOUCH}
+        state = 'queued', attempt_base = t.attempt, rescues = 0, sweeps = 0, hand_backs = 0,
+        result = NULL, error = NULL, progress = 0, progress_message = '', progress_detail = NULL,
+        run_at = taskmill_now(), queued_at = taskmill_now(),
+        queue_deadline = taskmill_now() + make_interval(secs => t.queue_timeout),
+        started_at = NULL, finished_at = NULL, cancel_requested_at = NULL,
+        cancel_requested_by = '', cancel_reason = '', cancel_grace_seconds = NULL, {TOUCH}
     FROM old WHERE t.id = old.id
     RETURNING {MOVED}, t.queue, old.state AS old_state
 ), {event(kind="'task.redriven'", from_state="m.old_state", actor="%(actor)s::text")}
@@ -158,6 +156,9 @@ WITH old AS MATERIALIZED (
         priority = coalesce((c.v ->> 'priority')::smallint, t.priority), queue = coalesce(c.v ->>
             'queue', t.queue),
         run_at = coalesce((c.v ->> 'run_at')::timestamptz, t.run_at),
+        queued_at = CASE WHEN old.state = 'scheduled'
+            AND coalesce((c.v ->> 'run_at')::timestamptz, t.run_at) <= taskmill_now()
+            THEN taskmill_now() ELSE t.queued_at END,
         queue_deadline = CASE WHEN c.v ? 'run_at' AND t.queue_deadline IS NOT NULL
             THEN greatest((c.v ->> 'run_at')::timestamptz, taskmill_now()) + make_interval(secs =>
                 t.queue_timeout)

@@ -39,17 +39,20 @@ def event(*, kind: str, from_state: str, actor: str = "''", data: str = "NULL::j
 
 
 def attempt(
-    *, outcome: str, error: str = "NULL::jsonb", traceback: str = "''", only: str = "true"
+    *,
+    outcome: str,
+    error: str = "NULL::jsonb",
+    traceback: str = "''",
+    number: str = "m.attempt",
 ) -> str:
     """Give the CTE that writes the ended attempt of each moved row; arguments are SQL over `m`."""
     return f"""ended AS (
         INSERT INTO taskmill_attempt
             (task_id, tenant_id, epoch, attempt, worker, outcome, queued_at, started_at,
             finished_at, error, traceback)
-        SELECT m.id, m.tenant_id, m.epoch, m.attempt, m.worker, {outcome}, m.queued_at,
-            m.started_at, m.updated_at,
-               {error}, {traceback}
-        FROM moved m WHERE {only}
+        SELECT m.id, m.tenant_id, m.epoch, {number}, m.worker, {outcome}, m.queued_at,
+            m.started_at, m.updated_at, {error}, {traceback}
+        FROM moved m
     )"""  # noqa: S608 - arguments are constants of this package
 
 

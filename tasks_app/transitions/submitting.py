@@ -78,6 +78,7 @@ WITH incoming AS (
         (id, tenant_id, type, queue, priority, state, version, event_seq, payload, metadata, tags,
         progress, progress_message,
          max_retry, retry_policy, attempt, attempt_base, epoch, rescues, interrupts, sweeps,
+         hand_backs,
          dispatch_seq, created_at, updated_at, run_at, queued_at, queue_timeout, process_timeout,
          queue_deadline, worker, cancel_requested_by, cancel_reason, concurrency_key,
          max_concurrency, unique_key, webhook_urls, retry_of, parent, schedule, traceparent,
@@ -85,7 +86,7 @@ WITH incoming AS (
     SELECT i.id, i.tenant_id, i.type, i.queue, i.priority, CASE WHEN i.start > taskmill_now() THEN
         'scheduled' ELSE 'queued' END,
          1, 1, i.payload, i.metadata, i.tags, 0, '',
-         i.max_retry, i.retry_policy, 0, 0, 0, 0, 0, 0, 0,
+         i.max_retry, i.retry_policy, 0, 0, 0, 0, 0, 0, 0, 0,
          taskmill_now(), taskmill_now(), i.start, CASE WHEN i.start <= taskmill_now() THEN i.start
              END, i.queue_timeout,
          i.process_timeout, i.start + make_interval(secs => i.queue_timeout), '',

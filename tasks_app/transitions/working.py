@@ -14,7 +14,16 @@ from datetime import datetime
 from typing import Any
 
 from tasks_app.db import Cursor
-from tasks_app.transitions.sql import ENDED, MOVED, NO_LEASE, PROCESSING_FROM, TOUCH, attempt, event
+from tasks_app.transitions.sql import (
+    ENDED,
+    MOVED,
+    NO_LEASE,
+    PROCESSING_FROM,
+    TOUCH,
+    attempt,
+    event,
+    reason,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +62,12 @@ class Claim:
 _CLAIM = f"""
 WITH moved AS (
     UPDATE taskmill_task t SET
-        state = 'running', epoch = t.epoch + 1, attempt = t.attempt + 1, lease_owner = %(owner)s,
-            worker = %(worker)s,
+        state = 'running', epoch = t.epoch + 1, attempt = t.attempt + 1,
+        lease_owner = %(owner)s, worker = %(worker)s,
         lease_expires_at = taskmill_now() + make_interval(secs => %(lease)s::float8),
-        run_deadline = taskmill_now() + make_interval(secs => t.process_timeout), queue_deadline =
-            NULL,
-        started_at = taskmill_now(), sweeps = 0, progress = 0, progress_message = '',
-            progress_detail = NULL, {TOUCH}
+        run_deadline = taskmill_now() + make_interval(secs => t.process_timeout),
+        queue_deadline = NULL, started_at = taskmill_now(), sweeps = 0, hand_backs = 0,
+        progress = 0, progress_message = '', progress_detail = NULL, {TOUCH}
     WHERE t.id = %(id)s::uuid AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s
       AND (t.queue_deadline IS NULL OR t.queue_deadline > taskmill_now())
     RETURNING {MOVED}, t.attempt_base, t.max_retry, t.type, t.queue, t.priority, t.payload,
@@ -216,23 +224,25 @@ def retry(
 
 
 _INTERRUPT = f"""
-WITH moved AS (
+WITH old AS MATERIALIZED (
+    SELECT id, queued_at FROM taskmill_task t {_GUARD} FOR UPDATE
+), moved AS (
     UPDATE taskmill_task t SET
         state = CASE WHEN t.state = 'running' THEN 'queued' ELSE 'cancelled' END,
-        attempt = t.attempt - (t.state = 'running')::int, interrupts = t.interrupts + 1, queued_at =
-            taskmill_now(),
-        finished_at = CASE WHEN t.state = 'cancelling' THEN greatest(t.updated_at, taskmill_now())
-            END, {NO_LEASE}, {TOUCH}
-    {_GUARD} RETURNING {ENDED}, t.queue
+        attempt = t.attempt - (t.state = 'running')::int, interrupts = t.interrupts + 1,
+        queued_at = taskmill_now(), finished_at = CASE WHEN t.state = 'cancelling'
+            THEN greatest(t.updated_at, taskmill_now()) END, {NO_LEASE}, {TOUCH}
+    FROM old WHERE t.id = old.id
+    RETURNING {MOVED}, t.worker, old.queued_at, t.started_at, t.queue
 ), {
     event(
         kind="'task.' || m.state",
         from_state=PROCESSING_FROM,
         actor="m.worker",
-        data="jsonb_build_object('reason', 'worker_shutdown')",
+        data=reason("worker_shutdown"),
     )
 },
-{attempt(outcome="'interrupted'")}
+{attempt(outcome="'interrupted'", number="m.attempt + (m.state = 'queued')::int")}
 SELECT m.state, pg_notify('taskmill_dispatch', m.queue) FROM moved m
 """  # noqa: S608 - built from constants
 

@@ -1,0 +1,85 @@
+"""The protocol on real PostgreSQL beside its reference: drops, doubles, crashes, zombies, time.
+
+Every example is one transaction in which the clock stands where the test puts it, so that each row
+is compared with the reference to the microsecond after each step. `TASKMILL_PROTOCOL_EXAMPLES`,
+`TASKMILL_PROTOCOL_STEPS` and `TASKMILL_PROTOCOL_WALKS` make it deeper.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tasks_app.db import connect
+from tests.protocol.machine import Protocol
+from tests.protocol.walk import Walk
+
+
+@pytest.fixture
+def connection(db: None) -> Iterator[psycopg.Connection[Any]]:
+    with connect("protocol") as opened:
+        yield opened
+
+
+MUST_BE_SEEN = (
+    "claim",
+    "stale hint dropped",
+    "hint dropped",
+    "swept",
+    "undispatched",
+    "hand_back queued",
+    "rescued",
+    "ran too long",
+    "succeed refused",
+    "interrupt refused",
+    "retry taken",
+    "interrupt taken",
+    "cancel confirmed",
+    "cancel of running",
+    "cancel of cancelling",
+    "cancel of queued",
+    "cancel of blocked",
+    "cancel of retrying",
+    "cancel of scheduled",
+    "cancel of dispatched",
+    "redriven",
+    "redrive refused",
+    "revised",
+    "promoted",
+    "unique submit refused",
+    "blocked",
+    "unblocked",
+)
+
+
+def test_the_store_does_what_the_reference_does_and_everything_ends_after_healing(
+    connection: psycopg.Connection[Any],
+) -> None:
+    Protocol.connection = connection
+    run_state_machine_as_test(
+        Protocol,
+        settings=settings(
+            max_examples=int(os.environ.get("TASKMILL_PROTOCOL_EXAMPLES", "150")),
+            stateful_step_count=int(os.environ.get("TASKMILL_PROTOCOL_STEPS", "40")),
+            deadline=None,
+            database=None,
+            phases=(Phase.explicit, Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_long_random_lives_do_what_the_reference_does_and_see_every_kind_of_fault(
+    connection: psycopg.Connection[Any],
+) -> None:
+    Protocol.connection = connection
+    Protocol.seen.clear()
+    for seed in range(int(os.environ.get("TASKMILL_PROTOCOL_WALKS", "25"))):
+        Walk(seed).run(250)
+    assert [what for what in MUST_BE_SEEN if Protocol.seen[what] == 0] == []
