@@ -62,8 +62,8 @@ fmt: .venv/.ready ## Format the code
 docs: .venv/.ready ## Write the generated pages of docs/reference
 	$(PY) manage.py generate_docs
 
-bench: .venv/.ready ## Measure this machine beside its peers
-	$(PY) bench/run.py $(ARGS)
+bench: .venv/.ready ## Measure this machine beside its peers (ARGS=--quick for a smoke run)
+	$(PY) -m bench $(ARGS)
 
 mutants: .venv/.ready ## Break the protocol in known ways; each break must turn a test red
 	$(PY) tests/mutants/run.py $(ARGS)

@@ -1,0 +1,35 @@
+"""`python -m bench [--quick]`: measure, print, keep."""
+
+from __future__ import annotations
+
+import argparse
+from time import perf_counter
+
+from bench.report import costs, machine, table, write_lines
+from bench.rounds import QUICK, Sizes, measure
+from bench.stage import Stage
+
+
+def main() -> None:
+    """Run the measurements and print them."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
+    sizes = QUICK if parser.parse_args().quick else Sizes()
+    start = perf_counter()
+
+    def say(step: str) -> None:
+        print(f"[{perf_counter() - start:5.0f} s] {step}", flush=True)
+
+    say("start PostgreSQL, Valkey and RabbitMQ")
+    with Stage() as stage:
+        about = machine(stage)
+        found = measure(stage, sizes, say)
+    print()
+    for name, value in about.items():
+        print(f"{name}: {value}")
+    print(f"\n{table(found)}\n\n{costs(found, sizes)}\n")
+    print(f"Took {perf_counter() - start:.0f} s; kept in {write_lines(found, sizes, about)}")
+
+
+if __name__ == "__main__":
+    main()
