@@ -84,7 +84,7 @@ def task_rows(*, tenant_id: int, wanted: TaskFilter, order: TaskOrder) -> list[d
 
 def tasks_count(*, tenant_id: int, wanted: TaskFilter) -> int:
     """Count tasks, but no further than `COUNT_CAP`."""
-    conditions, values = _conditions(wanted)
+    conditions, values = conditions_of(wanted)
     if wanted.states:
         conditions.append("t.state = ANY(%(states)s)")
     where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
@@ -98,7 +98,7 @@ def list_query(
     *, tenant_id: int, wanted: TaskFilter, order: TaskOrder
 ) -> tuple[str, dict[str, Any]]:
     """Give the statement of a page and its parameters; public for the test of its plan."""
-    conditions, values = _conditions(wanted)
+    conditions, values = conditions_of(wanted)
     is_down = order.is_descending != order.is_backward
     conditions += _placed(order, is_down=is_down, values=values)
     values |= {"tenant": tenant_id, "room": order.limit + 1, "offset": order.offset}
@@ -140,7 +140,8 @@ def _sort(order: TaskOrder, *, is_down: bool) -> str:
     return f"{first}t.id {direction}"
 
 
-def _conditions(wanted: TaskFilter) -> tuple[list[str], dict[str, Any]]:
+def conditions_of(wanted: TaskFilter) -> tuple[list[str], dict[str, Any]]:
+    """Give the SQL over `t` of everything but the states, and its parameters."""
     conditions: list[str] = []
     values: dict[str, Any] = {}
     for name in _EQUALS:
