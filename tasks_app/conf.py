@@ -136,6 +136,12 @@ class TasksConf:
     retention_failed_days: float = setting(
         30.0, "Days a failed, error or timeout task is kept.", least=0.01, most=36_500
     )
+    max_waits_per_key: int = setting(
+        100,
+        "Requests of one API key and web process that may wait for tasks at a time.",
+        least=1,
+        most=100_000,
+    )
     rate_limit: str = setting(
         "6000/minute", "Requests per API key, as `N/second|minute|hour|day`; empty for none."
     )

@@ -203,16 +203,21 @@ def read_submission(body: Any, *, at: str = "") -> Submission:
         raise validation_failed(error, at=at) from error
 
 
-def read_options(values: Mapping[str, Any]) -> SubmissionOptions:
+def read_options(texts: Mapping[str, str], lists: Mapping[str, list[str]]) -> SubmissionOptions:
     """Check options that came as text, such as the query of `POST /task-types/{type}/tasks`.
+
+    Args:
+        lists: the options that are lists: `tags`, `webhook_urls`.
 
     Raises:
         ValidationFailed: as `read_submission`; pointers name the parameters.
     """
     try:
-        return SubmissionOptions.model_validate_strings(dict(values))
+        options = SubmissionOptions.model_validate_strings(dict(texts))
+        listed = SubmissionOptions.model_validate(dict(lists))
     except ValidationError as error:
         raise validation_failed(error) from error
+    return options.model_copy(update={name: getattr(listed, name) for name in lists})
 
 
 def plain(rule: RetryRule) -> dict[str, Any]:

@@ -1,0 +1,188 @@
+"""`GET /tasks`: the query's filters, order and page, strictly read."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from tasks_app import registry
+from tasks_app.api.pagination import PageRequest, invalid_parameter, page_of, read_page_request
+from tasks_app.api.pagination import read_number as read_whole
+from tasks_app.api.views import ApiView
+from tasks_app.selectors import Place, TaskFilter, TaskOrder, task_object, task_rows, tasks_count
+from tasks_app.states import State, Status, states_of
+
+MAX_OFFSET: Final = 10_000
+COUNT_SHOWN: Final = 10_000
+MAX_TEXT: Final = 200
+_SORTS: Final = ("created_at", "-created_at", "finished_at", "-finished_at")
+_KNOWN: Final = frozenset(
+    {
+        "status",
+        "state",
+        "type",
+        "queue",
+        "tag",
+        "concurrency_key",
+        "schedule",
+        "created_after",
+        "created_before",
+        "q",
+        "sort",
+        "limit",
+        "cursor",
+        "offset",
+        "count",
+    }
+)
+_ID_PREFIX: Final = re.compile(r"^[0-9a-f][0-9a-f-]{0,35}$", re.IGNORECASE)
+
+
+class TaskListing(ApiView):
+    """The GET of `/tasks`."""
+
+    scopes = {"GET": "tasks:read"}
+
+    def get(self, request: Request, **_: Any) -> Response:
+        """List tasks, the newest first unless `sort` says otherwise."""
+        tenant_id = self.caller.tenant_id
+        wanted = read_filter(request)
+        sort = _read_choice(request, "sort", _SORTS, default="-created_at")
+        page = read_page_request(request, tenant_id)
+        order = _read_order(request, sort, page)
+        rows = task_rows(tenant_id=tenant_id, wanted=wanted, order=order)
+        shown, links = page_of(request, tenant_id, page, rows, _position_in(sort))
+        body: dict[str, Any] = {"results": [task_object(row) for row in shown], **links}
+        if _read_choice(request, "count", ("true", "false"), default="false") == "true":
+            count = tasks_count(tenant_id=tenant_id, wanted=wanted)
+            body["count"] = min(count, COUNT_SHOWN)
+            body["count_is_capped"] = count > COUNT_SHOWN
+        return Response(body)
+
+
+def read_filter(request: Request) -> TaskFilter:
+    """Read the filters of the query.
+
+    Raises:
+        ValidationFailed: an unknown parameter, or a wrong value; pointers are `/query/<name>`.
+    """
+    query = request.query_params
+    for name in query:
+        if name not in _KNOWN:
+            raise invalid_parameter(name[:100], "unknown parameter", "unknown")
+    task_type, id_prefix = _read_search(request)
+    return TaskFilter(
+        states=_read_states(request),
+        type=task_type,
+        queue=_read_text(request, "queue"),
+        concurrency_key=_read_text(request, "concurrency_key"),
+        schedule=_read_text(request, "schedule"),
+        tags=tuple(_checked_text("tag", tag) for tag in query.getlist("tag")),
+        created_after=_read_instant(request, "created_after"),
+        created_before=_read_instant(request, "created_before"),
+        id_prefix=id_prefix,
+    )
+
+
+def _read_search(request: Request) -> tuple[str | None, str | None]:
+    task_type, search = _read_text(request, "type"), _read_text(request, "q")
+    if search is None:
+        return task_type, None
+    known = {handler.type for handler in registry.all_handlers()}
+    if search not in known and _ID_PREFIX.match(search):
+        return task_type, search.replace("-", "").lower()[:32]
+    if task_type not in {None, search}:
+        raise invalid_parameter("q", "q names another type than `type`")
+    return search, None
+
+
+def _read_states(request: Request) -> tuple[str, ...]:
+    query = request.query_params
+    if "status" not in query and "state" not in query:
+        return ()
+    chosen = set(State)
+    if "status" in query:
+        words = _read_words(request, "status", [status.value for status in Status])
+        chosen &= {state for word in words for state in states_of(word)}
+    if "state" in query:
+        chosen &= {State(word) for word in _read_words(request, "state", list(State))}
+    if not chosen:
+        raise invalid_parameter("state", "no task can have this status and this state")
+    return tuple(sorted(state.value for state in chosen))
+
+
+def _read_words(request: Request, name: str, known: list[Any]) -> list[str]:
+    words = [word for text in request.query_params.getlist(name) for word in text.split(",")]
+    for word in words:
+        if word not in known:
+            raise invalid_parameter(name, f"{name} is one of {', '.join(known)}")
+    return words
+
+
+def _read_text(request: Request, name: str) -> str | None:
+    text = request.query_params.get(name)
+    return None if text is None else _checked_text(name, text)
+
+
+def _checked_text(name: str, text: str) -> str:
+    if not 1 <= len(text) <= MAX_TEXT or "\x00" in text:
+        raise invalid_parameter(name, f"{name} must have 1 to {MAX_TEXT} characters")
+    return text
+
+
+def _read_instant(request: Request, name: str) -> datetime | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise invalid_parameter(
+            name, "write an ISO 8601 instant with its offset, such as 2027-01-31T09:00:00Z"
+        )
+    return instant
+
+
+def _read_choice(request: Request, name: str, known: tuple[str, ...], *, default: str) -> str:
+    word = request.query_params.get(name, default)
+    if word not in known:
+        raise invalid_parameter(name, f"{name} is one of {', '.join(known)}")
+    return word
+
+
+def _read_order(request: Request, sort: str, page: PageRequest) -> TaskOrder:
+    offset = read_whole(request, "offset", default=0, least=0, most=MAX_OFFSET)
+    return TaskOrder(
+        by=sort.lstrip("-"),
+        is_descending=sort.startswith("-"),
+        limit=page.limit,
+        place=_place_of(sort, page),
+        is_backward=page.is_backward,
+        offset=offset if page.position is None else 0,
+    )
+
+
+def _place_of(sort: str, page: PageRequest) -> Place | None:
+    if page.position is None:
+        return None
+    if page.position[0] != sort:
+        raise invalid_parameter("cursor", "this cursor belongs to another order")
+    _, task_id, at = page.position
+    return Place(id=uuid.UUID(task_id), at=datetime.fromisoformat(at) if at else None)
+
+
+def _position_in(sort: str) -> Callable[[dict[str, Any]], list[Any]]:
+    is_by_finish = sort.endswith("finished_at")
+
+    def position_of(row: dict[str, Any]) -> list[Any]:
+        return [sort, row["id"], row["finished_at"] if is_by_finish else None]
+
+    return position_of

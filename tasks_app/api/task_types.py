@@ -1,0 +1,55 @@
+"""What can be submitted: task types with their schemas, defaults and small statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from tasks_app import registry
+from tasks_app.api.views import ApiView
+from tasks_app.conf import conf
+from tasks_app.selectors import type_statistics
+
+
+class TaskTypeCollection(ApiView):
+    """`GET /task-types`."""
+
+    scopes = {"GET": "tasks:read"}
+
+    def get(self, _request: Request, **_: Any) -> Response:
+        """List the task types by name."""
+        return Response({"results": [describe(handler) for handler in registry.all_handlers()]})
+
+
+class TaskTypeDetail(ApiView):
+    """`GET /task-types/{type}`."""
+
+    scopes = {"GET": "tasks:read"}
+
+    def get(self, _request: Request, **kwargs: Any) -> Response:
+        """Give one task type, with statistics over its latest tasks."""
+        handler = registry.get_handler(kwargs["task_type"])
+        statistics = type_statistics(tenant_id=self.caller.tenant_id, task_type=handler.type)
+        return Response(describe(handler) | {"statistics": statistics})
+
+
+def describe(handler: registry.Handler) -> dict[str, Any]:
+    """Give the task type object: description, JSON Schemas, and the defaults in force."""
+    options = handler.options
+    max_retry, timeout = options.max_retry, options.process_timeout_seconds
+    return {
+        "type": handler.type,
+        "description": handler.description,
+        "payload_schema": handler.payload_schema(),
+        "result_schema": handler.result_schema(),
+        "defaults": {
+            "queue": options.queue,
+            "priority": options.priority,
+            "max_retry": conf().max_retry if max_retry is None else max_retry,
+            "process_timeout": conf().process_timeout_seconds if timeout is None else timeout,
+            "queue_timeout": options.queue_timeout_seconds,
+            "retry": options.retry.as_json(),
+        },
+    }

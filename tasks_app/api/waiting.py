@@ -1,0 +1,186 @@
+"""Waits without threads: one asyncio task per process asks for all waited tasks in one query.
+
+Nothing is asked while nobody waits. The poll starts at 10 ms and slows to 100 ms while nothing
+changes. A lost database only delays: the task reconnects, and waiters end at their timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import psycopg
+
+from tasks_app.conf import conf
+from tasks_app.db import connection_parameters
+from tasks_app.errors import RateLimited
+from tasks_app.telemetry import logger
+
+FIRST_PAUSE: Final = 0.01
+LONGEST_PAUSE: Final = 0.1
+IDLE_SECONDS: Final = 5.0
+LONGEST_BACKOFF: Final = 2.0
+_SLOWER: Final = 1.3
+_QUERY: Final = """
+SELECT id, version, finished_at IS NOT NULL FROM taskmill_task WHERE id = ANY(%s)
+"""
+_log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What a request waits for.
+
+    Attributes:
+        version: return once the task has another one; None to wait until it is finished.
+        seconds: at most.
+        key_id: the API key that is charged with the wait.
+    """
+
+    task_id: uuid.UUID
+    tenant_id: int
+    version: int | None
+    seconds: float
+    key_id: str
+
+
+class _Waiter:
+    __slots__ = ("changed", "wish")
+
+    def __init__(self, wish: Wait) -> None:
+        self.wish = wish
+        self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(self, version: int, *, is_finished: bool) -> bool:
+        """Wake the waiter if this is what it waits for."""
+        is_other = self.wish.version is not None and version != self.wish.version
+        return (is_other or is_finished) and self.wake()
+
+    def wake(self) -> bool:
+        if self.changed.done():
+            return False
+        self.changed.set_result(None)
+        return True
+
+
+class WaitingHub:
+    """The waiters of one event loop and the task that asks for them."""
+
+    def __init__(self) -> None:
+        self._waiters: set[_Waiter] = set()
+        self._per_key: Counter[str] = Counter()
+        self._arrival = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiters(self) -> int:
+        """How many requests wait now."""
+        return len(self._waiters)
+
+    def has_room(self, key_id: str) -> bool:
+        """Say whether one more wait of this key is let in."""
+        return self._per_key[key_id] < conf().max_waits_per_key
+
+    async def wait(self, wish: Wait) -> None:
+        """Return when the wish is fulfilled, the task is gone, or its time is over.
+
+        Raises:
+            RateLimited: the key has `max_waits_per_key` waits open.
+        """
+        if not self.has_room(wish.key_id):
+            raise RateLimited(
+                f"this API key has {conf().max_waits_per_key} waits open; let one end first"
+            )
+        waiter = _Waiter(wish)
+        self._add(waiter)
+        try:
+            async with asyncio.timeout(wish.seconds):
+                await waiter.changed
+        except TimeoutError:
+            return
+        finally:
+            self._remove(waiter)
+
+    def _add(self, waiter: _Waiter) -> None:
+        self._waiters.add(waiter)
+        self._per_key[waiter.wish.key_id] += 1
+        self._arrival.set()
+        if self._task is None:
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._run(), context=contextvars.Context())
+
+    def _remove(self, waiter: _Waiter) -> None:
+        self._waiters.discard(waiter)
+        self._per_key[waiter.wish.key_id] -= 1
+        self._per_key += Counter()
+
+    async def _run(self) -> None:
+        backoff = FIRST_PAUSE
+        while self._waiters:
+            try:
+                async with await _connect() as connection:
+                    backoff = FIRST_PAUSE
+                    await self._poll(connection)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                _log.warning("waiting hub lost the database", error=str(error).split("\n")[0])
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, LONGEST_BACKOFF)
+                continue
+            return
+        self._task = None
+
+    async def _poll(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        pause = FIRST_PAUSE
+        while self._waiters or await self._somebody_arrives(IDLE_SECONDS):
+            ids = list({waiter.wish.task_id for waiter in self._waiters})
+            cursor = await connection.execute(_QUERY, (ids,), prepare=True)
+            if self._tell(await cursor.fetchall()):
+                pause = FIRST_PAUSE
+            if await self._somebody_arrives(pause):
+                pause = FIRST_PAUSE
+                await asyncio.sleep(pause)
+            pause = min(pause * _SLOWER, LONGEST_PAUSE)
+        self._task = None
+
+    async def _somebody_arrives(self, within_seconds: float) -> bool:
+        self._arrival.clear()
+        try:
+            async with asyncio.timeout(within_seconds):
+                await self._arrival.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _tell(self, rows: Iterable[tuple[uuid.UUID, int, bool]]) -> bool:
+        known = {task_id: (version, is_finished) for task_id, version, is_finished in rows}
+        told = False
+        for waiter in self._waiters:
+            now = known.get(waiter.wish.task_id)
+            if now is None:
+                told |= waiter.wake()
+            else:
+                told |= waiter.tell(now[0], is_finished=now[1])
+        return told
+
+
+async def _connect() -> psycopg.AsyncConnection[Any]:
+    return await psycopg.AsyncConnection.connect(
+        **connection_parameters(),
+        autocommit=True,
+        application_name="taskmill-waiting",
+        options="-c statement_timeout=10000",
+    )
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, WaitingHub] = WeakKeyDictionary()
+
+
+def waiting_hub() -> WaitingHub:
+    """Give the hub of the running event loop."""
+    return _hubs.setdefault(asyncio.get_running_loop(), WaitingHub())

@@ -1,0 +1,122 @@
+"""Views that may wait for a task: the synchronous part answers, the wait holds no thread.
+
+`Prefer: wait=N` (RFC 7240) asks for it. A view puts a `Wait` into `response.wait`; the wrapper
+gives the database connection back, waits in the hub, and lets the answer say what became of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.response import Response
+from typing_extensions import override
+
+from tasks_app.api.problems import problem_response
+from tasks_app.api.views import ApiView
+from tasks_app.api.waiting import Wait, waiting_hub
+from tasks_app.errors import RateLimited, TaskNotFound
+from tasks_app.selectors import find_task, task_object, waiting_reasons
+from tasks_app.states import FINISHED, PENDING
+
+MAX_WAIT_SECONDS: Final = 60
+POLL_SECONDS: Final = 1
+_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
+
+
+def preferred_wait(request: Request) -> int | None:
+    """Give the seconds of `Prefer: wait=N`, at most 60; None without it."""
+    found = _WAIT.search(request.headers.get("Prefer", ""))
+    return min(int(found.group(1)), MAX_WAIT_SECONDS) if found else None
+
+
+class WaitingResponse(Response):
+    """A response that is to be sent when `wait` is over; at once where that is None."""
+
+    wait: Wait | None = None
+
+
+class WaitingView(ApiView):
+    """An endpoint whose responses may carry a wait."""
+
+    @classmethod
+    @override
+    def as_view(cls, **initkwargs: Any) -> Any:
+        """Give the asynchronous view."""
+        plain = super().as_view(**initkwargs)
+
+        async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            response = await sync_to_async(_answered)(plain, request, args, kwargs)
+            if isinstance(response, WaitingResponse) and response.wait is not None:
+                return await _waited(request, response, response.wait)
+            return response
+
+        view.plain = plain  # type: ignore[attr-defined]  # for ApiApplication
+        view.waited = _waited  # type: ignore[attr-defined]
+        view.cls = cls  # type: ignore[attr-defined]  # what DRF and its schema tools look for
+        view.initkwargs = initkwargs  # type: ignore[attr-defined]
+        view.csrf_exempt = True  # type: ignore[attr-defined]
+        return view
+
+
+def _answered(
+    plain: Callable[..., Any], request: HttpRequest, args: Any, kwargs: Any
+) -> HttpResponseBase:
+    response: HttpResponseBase = plain(request, *args, **kwargs)
+    if isinstance(response, WaitingResponse) and response.wait is not None:
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:
+                connection.close()
+    return response
+
+
+async def _waited(
+    request: HttpRequest, response: WaitingResponse, wait: Wait
+) -> WaitingResponse | HttpResponse:
+    try:
+        await waiting_hub().wait(wait)
+    except RateLimited as error:
+        if request.method == "GET":
+            return problem_response(error, request)
+        return response
+    try:
+        return await sync_to_async(_settled)(response, wait)
+    except TaskNotFound as error:
+        return problem_response(error, request)
+
+
+def _settled(response: WaitingResponse, wait: Wait) -> WaitingResponse:
+    row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id)
+    response["Preference-Applied"] = f"wait={int(wait.seconds)}"
+    is_new = response.status_code in {201, 202}
+    if is_new and row["state"] in FINISHED:
+        response.status_code = 200
+    show(response, row, is_same=wait.version == row["version"])
+    return response
+
+
+def show(response: WaitingResponse, row: dict[str, Any], *, is_same: bool = False) -> None:
+    """Put a task into a response: body, ETag and Retry-After.
+
+    Args:
+        is_same: the client has this version, so the answer is 304.
+    """
+    response["ETag"] = f'"{row["version"]}"'
+    if row["state"] in FINISHED:
+        response.headers.pop("Retry-After", None)
+    else:
+        response["Retry-After"] = str(POLL_SECONDS)
+    if is_same:
+        response.status_code = 304
+        response.data = None
+        return
+    waiting = None
+    if row["state"] in PENDING:
+        waiting = waiting_reasons(tenant_id=row["tenant_id"], task_id=row["id"])
+    response.data = task_object(row, waiting=waiting)
