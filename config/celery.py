@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from celery import Celery, signals
+from kombu import Exchange
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")  # noqa: TID251 - how Django is told its settings
 
@@ -14,8 +15,21 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["tasks_app"], related_name="celery_tasks")
 app.steps["worker"].add("tasks_app.execution.worker:LeaseStep")
+app.amqp.autoexchange = lambda _name: Exchange("taskmill", "topic")
+
+
+@signals.celeryd_init.connect
+def serve_known_queues(conf: Any, **_: Any) -> None:
+    """Serve the queues of the handlers and of the settings where a worker is not told others."""
+    from config.settings import celery_queue
+    from tasks_app.registry import known_queues
+
+    conf.task_queues = [celery_queue(name) for name in known_queues()]
 
 
 @signals.setup_logging.connect
 def keep_logging(**_: Any) -> None:
-    """Keep the logging of `config.logging`: a receiver of this signal stops Celery from setting up its own."""
+    """Keep the logging of `config.logging`.
+
+    A receiver of this signal stops Celery from setting up its own.
+    """

@@ -144,7 +144,7 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["tasks_app.api.throttling.ApiKeyThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["tasks_app.api.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["tasks_app.api.parsers.JSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "tasks_app.api.schema.ApiSchema",
     "EXCEPTION_HANDLER": "tasks_app.api.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,
 }
@@ -158,6 +158,8 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "PREPROCESSING_HOOKS": ["tasks_app.api.schema.only_api"],
+    "POSTPROCESSING_HOOKS": ["tasks_app.api.schema.complete"],
 }
 
 CELERY_BROKER_URL = BROKER_URL

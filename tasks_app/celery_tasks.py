@@ -1,6 +1,7 @@
 """Registers every task type as a Celery task of its own name; imported by Celery's autodiscovery.
 
-Workers, Flower, routing and signals thereby see real names; what such a task does is in `tasks_app.execution`.
+Workers, Flower, routing and signals thereby see real names; what such a task does is in
+`tasks_app.execution`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from tasks_app.registry import Handler, all_handlers
 
 def register(declared: Handler) -> Any:
     """Register the Celery task of a handler with the current and every later Celery application."""
-    options = {"name": declared.type, "platform_handler": declared, "__doc__": declared.description}
-    return shared_task(base=PlatformTask, bind=True, **options)(_run)
+    options: dict[str, Any] = {"platform_handler": declared, "__doc__": declared.description}
+    return shared_task(name=declared.type, base=PlatformTask, bind=True, **options)(_run)
 
 
 def _run(self: PlatformTask, *args: Any, **kwargs: Any) -> None:

@@ -1,7 +1,8 @@
-"""Drives tasks through the protocol without an engine: submit, promote, dispatch and publish from the test itself."""
+"""Drives tasks through the protocol without an engine: the test itself dispatches and publishes."""
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
@@ -22,7 +23,7 @@ def submit(task_type: str, payload: Any = None, **options: Any) -> uuid.UUID:
         tenant_id=make_tenant("default").pk,
         type=task_type,
         queue=options.pop("queue", "default"),
-        payload=payload,
+        payload={} if payload is None else payload,
         max_retry=options.pop("max_retry", 3),
         process_timeout=options.pop("process_timeout", 60),
         **options,
@@ -72,4 +73,4 @@ def events_of(task_id: uuid.UUID) -> list[tuple[str, Any]]:
         cursor.execute(
             "SELECT type, data FROM taskmill_event WHERE task_id = %s ORDER BY seq", [task_id]
         )
-        return list(cursor.fetchall())
+        return [(name, data and json.loads(data)) for name, data in cursor.fetchall()]

@@ -101,7 +101,7 @@ def leave(payload: Place) -> None:
 
 @handler("test.daemon")
 def daemon(payload: Place, ctx: TaskContext) -> None:
-    """Double-fork a daemon that leaves its session, ignores SIGTERM and writes its pid; then hold on."""
+    """Double-fork a daemon that leaves its session and ignores SIGTERM; then hold on."""
     code = (
         "import os,signal,sys,time\n"
         "if os.fork(): os._exit(0)\n"

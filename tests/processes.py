@@ -1,4 +1,4 @@
-"""Real processes for tests: a Celery worker against the fixtures' servers, hints to feed it, and bounded waiting."""
+"""Real processes for tests: a Celery worker on the fixtures' servers, hints, bounded waiting."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ class Process:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"did not stop within {seconds} s:\n{self.output()[-4000:]}") from None
+            raise AssertionError(
+                f"did not stop within {seconds} s:\n{self.output()[-4000:]}"
+            ) from None
         finally:
             for process in tree:
                 if process.is_running():
@@ -101,7 +103,9 @@ class Process:
 def database_url() -> str:
     """The test database's URL, for processes that are to see what the test wrote."""
     found = connection.settings_dict
-    return f"postgresql://{found['USER']}@/{found['NAME']}?host={found['HOST']}&port={found['PORT']}"
+    return (
+        f"postgresql://{found['USER']}@/{found['NAME']}?host={found['HOST']}&port={found['PORT']}"
+    )
 
 
 def process_environment(**variables: str) -> dict[str, str]:
@@ -137,9 +141,7 @@ def start_worker(
         if process.popen.poll() is not None:
             raise AssertionError(f"the worker ended:\n{process.output()[-6000:]}")
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT 1 FROM taskmill_worker WHERE name LIKE %s", [f"%:{process.pid}"]
-            )
+            cursor.execute("SELECT 1 FROM taskmill_worker WHERE name LIKE %s", [f"%:{process.pid}"])
             return cursor.fetchone() is not None
 
     try:

@@ -1,7 +1,9 @@
-"""The Celery face of a task type: a Celery task that runs hints, refuses to be called past the store, and stays quiet.
+"""The Celery face of a task type.
 
-A hint is published raw by the dispatcher; ordinary Celery calls (`delay`, `apply_async`, canvas) would bypass the store and
-are refused with the way to go instead.
+A Celery task that runs hints, refuses to be called past the store, and stays quiet.
+
+A hint is published raw by the dispatcher; ordinary Celery calls (`delay`, `apply_async`, canvas)
+would bypass the store and are refused with the way to go instead.
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ from tasks_app.telemetry import logger
 log = logger(__name__)
 
 
-class PlatformRequest(Request):  # type: ignore[misc]  # celery ships no types
-    """A hint in the worker's main process: the row decides on its end, so nothing is stored or reported here."""
+class PlatformRequest(Request):
+    """A hint in the worker's main process.
+
+    The row decides on its end, so nothing is stored or reported here.
+    """
 
     def on_failure(self, exc_info: Any, *_: Any, **__: Any) -> None:
         """Note that the hint is done with; a dead child is the lease keeper's business."""
@@ -44,7 +49,7 @@ class PlatformRequest(Request):  # type: ignore[misc]  # celery ships no types
         task_ready(self)
         return True
 
-    def terminate(self, _pool: Any, signal: Any = None) -> None:
+    def terminate(self, _pool: Any, signal: Any = None) -> None:  # noqa: ARG002 - Celery's name
         """Turn `AsyncResult.revoke(terminate=True)` into a request to cancel the task."""
         orders().cancel(self.id)
 
@@ -52,11 +57,11 @@ class PlatformRequest(Request):  # type: ignore[misc]  # celery ships no types
         """Do nothing: losing the broker does not stop an attempt."""
 
 
-class PlatformTask(Task):  # type: ignore[misc]  # celery ships no types
+class PlatformTask(Task[Any, None]):
     """Celery task of one task type; `platform_handler` is set where it is registered."""
 
     abstract = True
-    Request = PlatformRequest
+    Request = "tasks_app.execution.base:PlatformRequest"
     platform_handler: ClassVar[Handler]
     ignore_result = True
     store_errors_even_if_ignored = False
@@ -82,8 +87,8 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery ships no types
             ConfigurationError: always; the message names the way to go.
         """
         raise ConfigurationError(
-            f"{self.name} is a Taskmill task type: submit it with its handler's submit(payload) or over the API; "
-            "a Celery message would bypass the store"
+            f"{self.name} is a Taskmill task type: submit it with its handler's submit(payload) "
+            "or over the API; a Celery message would bypass the store"
         )
 
     def apply(self, *args: Any, **kwargs: Any) -> NoReturn:

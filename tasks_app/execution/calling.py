@@ -1,4 +1,7 @@
-"""Calls a handler: sync ones in the child's main thread, async ones on one event loop kept for the process."""
+"""Calls a handler.
+
+Sync ones in the child's main thread, async ones on one event loop kept for the process.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,10 @@ class Caller:
 
 
 async def _end_leftovers(own: asyncio.Task[Any]) -> None:
-    """Cancel the tasks that a handler left on the loop, so that they do not run into the next attempt."""
+    """Cancel the tasks that a handler left on the loop.
+
+    So that they do not run into the next attempt.
+    """
     left = [task for task in asyncio.all_tasks() if task is not own]
     for task in left:
         task.cancel()

@@ -1,7 +1,7 @@
 """A pool child: what is kept from one attempt to the next, set up once after the fork.
 
-One database connection, one slot of the shared table, one flusher thread, one event loop. Nothing of the main process's
-connections is used or closed.
+One database connection, one slot of the shared table, one flusher thread, one event loop. Nothing
+of the main process's connections is used or closed.
 """
 
 from __future__ import annotations

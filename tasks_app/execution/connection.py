@@ -1,7 +1,8 @@
 """The one database connection of a pool child (or of the lease keeper), reopened when it breaks.
 
-Shared by the main thread and the sink's flusher: psycopg lets one statement at a time through. A statement that fails for
-the connection's sake raises `psycopg.OperationalError` or `InterfaceError`; the caller decides whether to repeat it.
+Shared by the main thread and the sink's flusher: psycopg lets one statement at a time through. A
+statement that fails for the connection's sake raises `psycopg.OperationalError` or
+`InterfaceError`; the caller decides whether to repeat it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Connection:
         """Run a function of a cursor, once.
 
         Raises:
-            psycopg.OperationalError: the database does not answer or gave the statement up; it may have been carried out.
+            psycopg.OperationalError: the database does not answer or gave the statement up; it may
+                have been carried out.
         """
         with self._lock:
             return statement(self._open())

@@ -1,7 +1,7 @@
 """Writes what an attempt came to: one fenced statement, repeated while the database is away.
 
-A refused write is looked at once: where it was repeated, our own earlier try may have won; else the attempt is no longer
-ours, which is recorded (`record_stale`) and stays quiet.
+A refused write is looked at once: where it was repeated, our own earlier try may have won; else the
+attempt is no longer ours, which is recorded (`record_stale`) and stays quiet.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def write_fenced(
     """Carry a write out; False where the attempt is no longer this worker's.
 
     Raises:
-        psycopg.OperationalError: the database stayed away for longer than the lease; the attempt will be rescued.
+        psycopg.OperationalError: the database stayed away for longer than the lease; the attempt
+            will be rescued.
     """
     end = monotonic() + conf().lease_seconds
     won, is_repeated = connection.run_until(write.statement, end=end)

@@ -1,7 +1,10 @@
-"""Watches the attempts of the worker's children: stops trusting leases, delivers cancels, enforces deadlines, kills.
+"""Watches the attempts of the worker's children.
 
-A thread of the main process that never touches the database: whatever the store does, an attempt whose lease is not surely
-ours any more is dead in time. What it did is told to the lease keeper as reports, which writes it.
+Stops trusting leases, delivers cancels, enforces deadlines, kills.
+
+A thread of the main process that never touches the database: whatever the store does, an attempt
+whose lease is not surely ours any more is dead in time. What it did is told to the lease keeper as
+reports, which writes it.
 """
 
 from __future__ import annotations
@@ -212,6 +215,9 @@ class Guard(threading.Thread):
 
 
 def _trust_end(at: float) -> float:
-    """Give until when a lease asked for at `at` is trusted; the margin is at most a third of the lease."""
+    """Give until when a lease asked for at `at` is trusted.
+
+    The margin is at most a third of the lease.
+    """
     lease = conf().lease_seconds
     return at + lease - min(conf().lease_margin_seconds, lease / 3)

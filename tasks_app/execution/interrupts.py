@@ -1,7 +1,8 @@
 """Interrupts a handler in its pool child: the main process orders, SIGUSR2 delivers, Python raises.
 
-A signal may come at any instruction, so raising is allowed only while user code runs (`armed`), never inside a shield
-(`shielded`, around statements and locks of ours), and once per run. An async handler is cancelled through its loop instead.
+A signal may come at any instruction, so raising is allowed only while user code runs (`armed`),
+never inside a shield (`shielded`, around statements and locks of ours), and once per run. An async
+handler is cancelled through its loop instead.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ def as_exception(kind: Interrupt) -> BaseException:
 
 
 class Interrupts:
-    """The interrupt state of one pool child. Everything but the signal itself happens in its main thread."""
+    """The interrupt state of one pool child.
+
+    Everything but the signal itself happens in its main thread.
+    """
 
     def __init__(self, table: SlotTable, index: int) -> None:
         self._table = table
@@ -51,7 +55,10 @@ class Interrupts:
 
     @contextmanager
     def through_loop(self, cancel: Callable[[], None]) -> Iterator[None]:
-        """Deliver by `cancel` (thread-safe) instead of raising, also what a shield around this held back."""
+        """Deliver by `cancel` (thread-safe) instead of raising.
+
+        Also what a shield around this held back.
+        """
         self._cancel_async = cancel
         if self._pending is not None:
             self._pending = None
@@ -63,7 +70,10 @@ class Interrupts:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Hold interrupts back for the duration; they are raised at its end. A no-op in other threads."""
+        """Hold interrupts back for the duration; they are raised at its end.
+
+        A no-op in other threads.
+        """
         if threading.get_ident() != self._main_thread:
             yield
             return

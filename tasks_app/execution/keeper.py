@@ -1,7 +1,10 @@
-"""Keeps the leases of a worker: renews them all in one statement, learns what the store wants, writes what the guard did.
+"""Keeps the leases of a worker.
 
-A thread of the main process with its own connection, which also listens for cancels, so that they arrive at once. It
-reports the worker itself with every renewal: a worker whose keeper is stuck is a lost worker.
+Renews them all in one statement, learns what the store wants, writes what the guard did.
+
+A thread of the main process with its own connection, which also listens for cancels, so that they
+arrive at once. It reports the worker itself with every renewal: a worker whose keeper is stuck is a
+lost worker.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -35,7 +39,10 @@ log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What the worker row shows beside its identity; `memory_bytes` is the resident size of all its processes."""
+    """What the worker row shows beside its identity.
+
+    `memory_bytes` is the resident size of all its processes.
+    """
 
     queues: tuple[str, ...]
     slots: int
@@ -90,7 +97,10 @@ class LeaseKeeper(threading.Thread):
         self.renew_soon()
 
     def finish(self, *, seconds: float) -> None:
-        """Write what is left, remove the worker's row and end the thread; gives the database `seconds` for it."""
+        """Write what is left, remove the worker's row and end the thread.
+
+        Gives the database `seconds` for it.
+        """
         self._end.set()
         self.join(seconds)
         last = Connection("lease", statement_timeout_seconds=max(seconds, 0.1))
@@ -166,11 +176,10 @@ class LeaseKeeper(threading.Thread):
         while not self._guard.reports.empty():
             self._waiting.append(self._guard.reports.get())
         while self._waiting:
-            report = self._waiting[0]
-            connection.run(lambda cursor, report=report: self._write(cursor, report))
+            connection.run(partial(self._write, self._waiting[0]))
             self._waiting.pop(0)
 
-    def _write(self, cursor: Cursor, report: Report) -> None:
+    def _write(self, report: Report, cursor: Cursor) -> None:
         running, facts = report.running, {"epoch": report.running.epoch}
         match report.end:
             case End.LOST:
@@ -198,9 +207,7 @@ class LeaseKeeper(threading.Thread):
         for order in orders().take():
             match order:
                 case CancelOrder(task_id=task_id):
-                    self._connection.run(
-                        lambda cursor, task_id=task_id: cancel_revoked(cursor, task_id)
-                    )
+                    self._connection.run(partial(cancel_revoked, task_id=task_id))
                 case HandBackOrder():
                     self._hand_back(order)
 

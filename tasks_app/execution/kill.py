@@ -1,8 +1,11 @@
-"""Kills the process tree of a task so that nothing of it survives, daemons that left their session included.
+"""Kills the process tree of a task so that nothing of it survives.
 
-Every pool child and the worker's main process are subreapers: an orphan of a task becomes a child of its pool child (or,
-once that is dead, of the main process) instead of leaving the tree. The root of the tree is stopped first, so that it
-cannot fork while its descendants are killed. Linux only; elsewhere orphans can leave the tree.
+Daemons that left their session included.
+
+Every pool child and the worker's main process are subreapers: an orphan of a task becomes a child
+of its pool child (or, once that is dead, of the main process) instead of leaving the tree. The root
+of the tree is stopped first, so that it cannot fork while its descendants are killed. Linux only;
+elsewhere orphans can leave the tree.
 """
 
 from __future__ import annotations
@@ -66,7 +69,10 @@ def ask_descendants_to_stop(pid: int) -> int:
 
 
 def kill_descendants(pid: int, *, seconds: float = 5.0) -> bool:
-    """Kill everything below `pid` until nothing is left; False where something survives `seconds` (as in state D)."""
+    """Kill everything below `pid` until nothing is left.
+
+    False where something survives `seconds` (as in state D).
+    """
     end = monotonic() + seconds
     while below := descendants(pid):
         for process in below:
@@ -95,7 +101,8 @@ def kill_tree(
         kill_root: ends the root (the pool's own way, so that it replaces the child).
 
     Returns:
-        True where nothing survives, False where something does, None where it was not wanted any more.
+        True where nothing survives, False where something does, None where it was not wanted any
+        more.
     """
     if not send(pid, signal.SIGSTOP):
         return True
@@ -119,7 +126,10 @@ class Strangers:
         self._seen_at: dict[int, float] = {}
 
     def sweep(self, known: Iterable[int]) -> int:
-        """Kill what has been a child for a second and is not `known` to the pool; gives how many."""
+        """Kill what has been a child for a second and is not `known` to the pool.
+
+        Gives how many.
+        """
         now, own = monotonic(), set(known)
         children = {child.pid for child in psutil.Process().children()} - own
         self._seen_at = {pid: self._seen_at.get(pid, now) for pid in children}

@@ -1,4 +1,7 @@
-"""Orders from Celery's main loop to the lease keeper's thread, which owns the database connection of the main process."""
+"""Orders from Celery's main loop to the lease keeper's thread.
+
+Which owns the database connection of the main process.
+"""
 
 from __future__ import annotations
 

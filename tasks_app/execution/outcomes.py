@@ -54,7 +54,10 @@ Outcome = Succeeded | Failed | Unstorable | Stopped | Abandoned
 
 
 def failed(error: BaseException) -> Failed:
-    """Describe the exception that ended an attempt, with its traceback from the handler's frames on."""
+    """Describe the exception that ended an attempt.
+
+    With its traceback from the handler's frames on.
+    """
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     return Failed(describe_error(error, traceback="".join(lines)))
 

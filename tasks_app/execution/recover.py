@@ -1,4 +1,7 @@
-"""What the worker's main process writes about attempts whose facts it must first read: hard timeouts, revokes."""
+"""What the worker's main process writes about attempts whose facts it must first read.
+
+Hard timeouts, revokes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ _TENANT: Final = "SELECT tenant_id FROM taskmill_task WHERE id = %(id)s::uuid"
 
 
 def end_timed_out(cursor: Cursor, task_id: uuid.UUID, *, epoch: int) -> bool:
-    """Write that an attempt was killed at its process timeout; False where the epoch is not current."""
+    """Write that an attempt was killed at its process timeout.
+
+    False where the epoch is not current.
+    """
     cursor.execute(_FACTS, {"id": task_id, "epoch": epoch})
     row = cursor.fetchone()
     if row is None:
@@ -52,7 +58,10 @@ def end_timed_out(cursor: Cursor, task_id: uuid.UUID, *, epoch: int) -> bool:
 
 
 def cancel_revoked(cursor: Cursor, task_id: uuid.UUID) -> str | None:
-    """Ask for the cancellation of a task that a Celery client revoked; gives its new state or None."""
+    """Ask for the cancellation of a task that a Celery client revoked.
+
+    Gives its new state or None.
+    """
     cursor.execute(_TENANT, {"id": task_id})
     row = cursor.fetchone()
     if row is None:

@@ -1,7 +1,9 @@
-"""Celery's result backend: `AsyncResult(task_id)` of a platform task reads its row, everything else is django-celery-results'.
+"""Celery's result backend.
 
-Nothing is ever written for a platform task: its row is the only truth. Platform ids are UUIDs of version 7, Celery's own are
-of version 4, so ordinary Celery tasks cost no further query.
+`AsyncResult(task_id)` of a platform task reads its row, everything else is django-celery-results'.
+
+Nothing is ever written for a platform task: its row is the only truth. Platform ids are UUIDs of
+version 7, Celery's own are of version 4, so ordinary Celery tasks cost no further query.
 """
 
 from __future__ import annotations
@@ -117,7 +119,8 @@ class TaskmillBackend(DatabaseBackend):  # type: ignore[misc]  # ships no types
         known = platform_id(task_id)
         if known is None:
             return None
-        return Task.objects.filter(id=known).values(*_FIELDS).first()
+        row: dict[str, Any] | None = Task.objects.filter(id=known).values(*_FIELDS).first()
+        return row
 
     def _traceback(self, row: dict[str, Any]) -> str | None:
         found = Attempt.objects.filter(task_id=row["id"], epoch=row["epoch"])

@@ -1,7 +1,10 @@
-"""Runs one attempt: claim, decode, call, decide, persist. Each step is small and has one outcome; keep it so.
+"""Runs one attempt: claim, decode, call, decide, persist.
 
-Called by the Celery task of every task type in a pool child. Never raises into Celery: whatever happens is written to the
-row, or, where it cannot be, left to the lease keeper and the maintain loop.
+Each step is small and has one outcome; keep it so.
+
+Called by the Celery task of every task type in a pool child. Never raises into Celery: whatever
+happens is written to the row, or, where it cannot be, left to the lease keeper and the maintain
+loop.
 """
 
 from __future__ import annotations
@@ -66,7 +69,10 @@ def run_hint(child: Child, handler: Handler, task_id: uuid.UUID, dispatch_seq: i
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claimed attempt in this child; `run` is its number in the slot, `claimed_at` monotonic seconds."""
+    """A claimed attempt in this child.
+
+    `run` is its number in the slot, `claimed_at` monotonic seconds.
+    """
 
     child: Child
     handler: Handler
@@ -106,7 +112,10 @@ def _claim(child: Child, task_id: uuid.UUID, dispatch_seq: int) -> Claim | None:
 
 
 def _quietly(statement: Callable[[], Any]) -> Any:
-    """Run a statement before an attempt: where the database is away the hint is dropped, the sweep brings it again."""
+    """Run a statement before an attempt.
+
+    Where the database is away the hint is dropped, the sweep brings it again.
+    """
     try:
         return statement()
     except BROKEN as error:
@@ -189,4 +198,4 @@ def _persist(attempt: Attempt, outcome: Outcome) -> None:
     try:
         write_fenced(child.connection, claim.id, claim.epoch, write, worker=child.worker)
     except BROKEN as error:
-        log.error("attempt left to the rescue", reason=str(error)[:200], epoch=claim.epoch)
+        log.warning("attempt left to the rescue", reason=str(error)[:200], epoch=claim.epoch)

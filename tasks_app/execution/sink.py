@@ -1,12 +1,16 @@
-"""Where a running attempt's progress, log lines and `once` values go: the store, on the pool child's connection.
+"""Where a running attempt's progress, log lines and `once` values go.
 
-User code only leaves values in memory and rings a bell; one flusher thread per child carries them away: progress coalesced
-(the latest wins, at most four a second), log lines in chunks (at most one a second). What is left at the end is written
-before the finish. Nothing but `once` ever raises into a handler.
+The store, on the pool child's connection.
+
+User code only leaves values in memory and rings a bell; one flusher thread per child carries them
+away: progress coalesced (the latest wins, at most four a second), log lines in chunks (at most one
+a second). What is left at the end is written before the finish. Nothing but `once` ever raises into
+a handler.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -45,7 +49,7 @@ class AttemptSink:
         self,
         claim: Claim,
         connection: Connection,
-        bell: queue.SimpleQueue[AttemptSink | None],
+        bell: queue.SimpleQueue[AttemptSink],
         *,
         lines: LogBuffer,
         interrupts: Interrupts,
@@ -105,7 +109,10 @@ class AttemptSink:
             self._bell.put(self)
 
     def flush(self, *, is_forced: bool = False) -> float | None:
-        """Write what is due; gives the seconds until more is, None where nothing waits. Never raises."""
+        """Write what is due; gives the seconds until more is, None where nothing waits.
+
+        Never raises.
+        """
         with self._writing:
             if self._is_closed:
                 return None
@@ -200,17 +207,15 @@ class Flusher(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="taskmill-flusher", daemon=True)
-        self.bell: queue.SimpleQueue[AttemptSink | None] = queue.SimpleQueue()
+        self.bell: queue.SimpleQueue[AttemptSink] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Flush for ever."""
         waiting: AttemptSink | None = None
         pause: float | None = None
         while True:
-            try:
-                waiting = self.bell.get(timeout=pause) or waiting
-            except queue.Empty:
-                pass
+            with contextlib.suppress(queue.Empty):
+                waiting = self.bell.get(timeout=pause)
             pause = None if waiting is None else waiting.flush()
 
 
@@ -221,8 +226,13 @@ class LogCapture(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self.lock = None
         self.sink: AttemptSink | None = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take a record without the lock: an interrupt could come while it is held."""
+        if self.filter(record):
+            self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a record; lines of the platform itself are not the task's."""

@@ -1,8 +1,11 @@
-"""The slot table: what each pool child runs, in memory that the worker's main process shares with its children.
+"""The slot table.
 
-Made before the fork. A child writes its own half of a slot (guarded by a sequence number that is odd while it writes), the
-main process writes the other half: orders, each a single word that names the run it is meant for, so that an order that
-comes too late for one run can never hit the next. No locks: a killed child can leave none behind.
+What each pool child runs, in memory that the worker's main process shares with its children.
+
+Made before the fork. A child writes its own half of a slot (guarded by a sequence number that is
+odd while it writes), the main process writes the other half: orders, each a single word that names
+the run it is meant for, so that an order that comes too late for one run can never hit the next. No
+locks: a killed child can leave none behind.
 """
 
 from __future__ import annotations
@@ -71,7 +74,10 @@ class SlotTable:
         return HEADER_WORDS + index * WORDS_PER_SLOT + word
 
     def publish(self, index: int, pid: int, attempt: tuple[uuid.UUID, int, float, float]) -> int:
-        """Say by the child that it runs an attempt `(task id, epoch, claimed_at, deadline)`; gives the run's number."""
+        """Say by the child that it runs an attempt `(task id, epoch, claimed_at, deadline)`.
+
+        Gives the run's number.
+        """
         task_id, epoch, claimed_at, deadline = attempt
         words, floats, base = self._words, self._floats, self._at(index, 0)
         run = words[base + _RUN] + 1
@@ -128,7 +134,10 @@ class SlotTable:
         self._words[self._at(running.index, _INTERRUPT_RUN)] = running.run
 
     def take(self, running: Running) -> None:
-        """Say that the main process ends this attempt, so that the next child in the slot leaves it alone."""
+        """Say that the main process ends this attempt.
+
+        So that the next child in the slot leaves it alone.
+        """
         self._words[self._at(running.index, _TAKEN_RUN)] = running.run
 
     def is_taken(self, running: Running) -> bool:

@@ -1,8 +1,10 @@
-"""Ties the lease keeper to a Celery worker's life: a bootstep around the pool, and the signals of start and shutdown.
+"""Ties the lease keeper to a Celery worker's life.
 
-The slot table is made when the step is created, before the pool forks; its threads start once the pool runs. On a warm
-shutdown the consumer is already silent when this step stops: running attempts get their grace, the rest is killed and handed
-back, and only then the pool is joined.
+A bootstep around the pool, and the signals of start and shutdown.
+
+The slot table is made when the step is created, before the pool forks; its threads start once the
+pool runs. On a warm shutdown the consumer is already silent when this step stops: running attempts
+get their grace, the rest is killed and handed back, and only then the pool is joined.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ LAST_WRITES_SECONDS: Final = 5.0
 log = logger(__name__)
 
 
-class LeaseStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+class LeaseStep(bootsteps.StartStopStep):
     """Starts and stops the keeper of a prefork worker."""
 
     requires = ("celery.worker.components:Pool",)
@@ -45,10 +47,13 @@ class LeaseStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships 
         self._is_ready = False
 
     def include_if(self, worker: Any) -> bool:
-        """Say whether this worker can run platform tasks: children that can be killed are needed."""
+        """Say whether this worker can run platform tasks.
+
+        Children that can be killed are needed.
+        """
         return "prefork" in getattr(worker.pool_cls, "__module__", "")
 
-    def create(self, worker: Any) -> LeaseStep:
+    def create(self, worker: Any) -> LeaseStep:  # type: ignore[override]  # celery takes what it gives
         """Make the slot table and the hooks for the children, before the pool forks."""
         self.owner = f"{process_name()}:{uuid.uuid4().hex[:12]}"
         self.table = SlotTable(max(LEAST_SLOTS, 2 * (worker.max_concurrency or worker.concurrency)))
@@ -77,7 +82,10 @@ class LeaseStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships 
         self.keeper.start()
 
     def stop(self, _worker: Any) -> None:
-        """Let running attempts end within the grace, hand the rest back, remove the worker's row."""
+        """Let running attempts end within the grace, hand the rest back.
+
+        Remove the worker's row.
+        """
         if self.guard is None or self.keeper is None:
             return
         self._on_shutting_down()

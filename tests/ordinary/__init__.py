@@ -1,0 +1,1 @@
+"""An app with ordinary Celery tasks, as any Celery project has them."""
