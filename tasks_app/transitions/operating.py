@@ -23,14 +23,13 @@ WITH old AS MATERIALIZED (
     FOR UPDATE
 ), moved AS (
     UPDATE taskmill_task t SET
-        state = CASE WHEN old.state IN ('running', 'cancelling') THEN 'cancelling' ELSE 'cancelled'
-            END,
-        cancel_requested_at = coalesce(t.cancel_requested_at, taskmill_now()), cancel_requested_by =
-            %(actor)s,
-        cancel_reason = %(reason)s, cancel_grace_seconds = %(grace)s::float8,
-        finished_at = CASE WHEN old.state NOT IN ('running', 'cancelling') THEN
-            greatest(t.updated_at, taskmill_now()) END,
-        {TOUCH}
+        state = CASE WHEN t.state IN ('running', 'cancelling') THEN 'cancelling'
+            ELSE 'cancelled' END,
+        cancel_requested_at = coalesce(t.cancel_requested_at, taskmill_now()),
+        cancel_requested_by = %(actor)s, cancel_reason = %(reason)s,
+        cancel_grace_seconds = %(grace)s::float8,
+        finished_at = CASE WHEN t.state NOT IN ('running', 'cancelling')
+            THEN greatest(t.updated_at, taskmill_now()) END, {TOUCH}
     FROM old WHERE t.id = old.id
     RETURNING {MOVED}, t.lease_owner, old.state AS old_state
 ), {

@@ -3,6 +3,11 @@ values are always parameters.
 
 A statement names its changed rows `moved`; `event()` and `attempt()` give the CTEs that write
 history from them.
+
+Where a CTE locks the row first (to know the state before), SET takes what goes together from `t`
+alone and only RETURNING looks at the CTE. PostgreSQL checks constraints on the row it computes from
+the statement's snapshot before it notices that the row has changed and computes it again; a mix of
+the locked row's state and the snapshot's lease would be refused in between.
 """
 
 from __future__ import annotations
