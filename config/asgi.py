@@ -9,4 +9,8 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")  # noqa: TID251 - how Django is told its settings
 
-application = ProtocolTypeRouter({"http": get_asgi_application()})
+site = get_asgi_application()
+
+from tasks_app.api.asgi import api_application  # noqa: E402 - needs the apps that `site` sets up
+
+application = ProtocolTypeRouter({"http": api_application(site)})

@@ -5,11 +5,17 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from tasks_app.api import pages
 from tasks_app.api.urls import probe_routes
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("tasks_app.api.urls")),
+    path("api/schema", pages.schema, name="schema"),
+    path("api/docs", pages.swagger, name="api-docs"),
+    path("api/redoc", pages.redoc, name="api-redoc"),
+    path("docs/errors", pages.error_reference, name="errors"),
+    path("", pages.front, name="front"),
     *probe_routes,
 ]
 handler400 = "tasks_app.api.problems.bad_request"

@@ -6,11 +6,12 @@ import uuid
 from datetime import datetime
 from typing import Any, Final
 
+from drf_spectacular.utils import OpenApiParameter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tasks_app.api.pagination import invalid_parameter, page_of, read_page_request
+from tasks_app.api.pagination import PAGE_PARAMETERS, invalid_parameter, page_of, read_page_request
 from tasks_app.api.views import ApiView
 from tasks_app.errors import ValidationFailed
 from tasks_app.selectors.dead_letters import (
@@ -44,6 +45,13 @@ class DeadLettersView(ApiView):
     """Tasks that are out of attempts, newest first."""
 
     scopes = {"GET": "tasks:read"}
+    query = (
+        OpenApiParameter("type", str),
+        OpenApiParameter("queue", str),
+        OpenApiParameter("code", str, description="Code of the last error."),
+        OpenApiParameter("group", bool, description="Group by cause instead."),
+        *PAGE_PARAMETERS,
+    )
 
     def get(self, request: Request) -> Response:
         """List them, or group them by cause with `?group=true`; filters `type`, `queue`, `code`."""
@@ -82,6 +90,8 @@ class DeadLettersRetryView(ApiView):
     """Run dead letters again, all attempts granted anew; at most 10,000 a call."""
 
     scopes = {"POST": "tasks:submit"}
+    request_model = DeadLetterSelection
+    answers = {"POST": (202,)}
 
     def post(self, request: Request) -> Response:
         """Answer 202 with the number of tasks queued."""
@@ -94,6 +104,8 @@ class DeadLettersPurgeView(ApiView):
     """Delete dead letters with their history; at most 10,000 a call."""
 
     scopes = {"POST": "tasks:admin"}
+    request_model = DeadLetterSelection
+    answers = {"POST": (202,)}
 
     def post(self, request: Request) -> Response:
         """Answer 202 with the number of tasks deleted."""

@@ -23,6 +23,7 @@ class ReadyView(ApiView):
     """Whether this web process can accept tasks, which takes the database alone."""
 
     is_public = True
+    answers = {"GET": (200, 503)}
 
     def get(self, _request: Request) -> Response:
         """Answer 200, or 503 without the database."""
@@ -35,6 +36,7 @@ class HealthView(ApiView):
     """How every part of the platform is."""
 
     is_public = True
+    answers = {"GET": (200, 503)}
 
     def get(self, _request: Request) -> Response:
         """Answer 200 where all is well, 503 where a part is missing; the body names it."""

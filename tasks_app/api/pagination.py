@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import orjson
 from django.utils.crypto import salted_hmac
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from tasks_app.api.renderers import to_json
@@ -19,6 +20,10 @@ from tasks_app.errors import ValidationFailed
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAC_BYTES: Final = 12
+PAGE_PARAMETERS: Final = (
+    OpenApiParameter("limit", int, description=f"Rows on a page, 1 to {MAX_LIMIT}."),
+    OpenApiParameter("cursor", str, description="Where the page begins; from `next`, `previous`."),
+)
 Row = TypeVar("Row")
 
 

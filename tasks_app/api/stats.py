@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -30,6 +31,7 @@ class StatsView(ApiView):
     """
 
     scopes = {"GET": "tasks:read"}
+    query = (OpenApiParameter("window", str, enum=list(WINDOW_SECONDS), default="24h"),)
 
     def get(self, request: Request) -> Response:
         """Answer for `?window=1h|24h|7d`, 24h by default."""

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import kombu
+import psycopg
 import redis
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection
 from kombu.exceptions import KombuError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tasks_app.clock import monotonic
+from tasks_app.db import connection_parameters
 from tasks_app.selectors.platform import loops_led, workers_known
 
 KEEP_SECONDS: Final = 2.0
@@ -54,7 +55,10 @@ def check_health() -> dict[str, Part]:
         entry = _kept.get("all")
         if entry is not None and entry[0] > monotonic():
             return entry[1]
-        parts = {name: _timed(check) for name, check in _CHECKS.items()}
+        database = _timed(check_database)
+        parts = {"database": database}
+        for name, check in _CHECKS.items():
+            parts[name] = _timed(check) if database.is_ok or name in _APART else _UNKNOWN
         _kept["all"] = (monotonic() + KEEP_SECONDS, parts)
         return parts
 
@@ -66,12 +70,11 @@ def forget_health() -> None:
 
 
 def check_database() -> Part:
-    """Ask the database for its clock; what readiness means."""
+    """Ask the database for its clock, past the pool: a dead server is known at once."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT taskmill_now()")
-            cursor.fetchone()
-    except DatabaseError:
+        with psycopg.connect(**connection_parameters(), autocommit=True) as direct:
+            direct.execute("SELECT taskmill_now()")
+    except psycopg.Error:
         return Part(is_ok=False, detail="the database does not answer")
     return Part(is_ok=True)
 
@@ -114,7 +117,7 @@ def _check_engine() -> Part:
     try:
         alive = {row["loop"] for row in loops_led() if row["is_alive"]}
     except DatabaseError:
-        return Part(is_ok=False, detail="unknown without the database")
+        return _UNKNOWN
     missing = [loop for loop in LOOPS if not any(name.startswith(loop) for name in alive)]
     if missing:
         return Part(is_ok=False, detail=f"no leader for {', '.join(missing)}")
@@ -125,7 +128,7 @@ def _check_workers() -> Part:
     try:
         online = [row for row in workers_known() if row["status"] == "online"]
     except DatabaseError:
-        return Part(is_ok=False, detail="unknown without the database")
+        return _UNKNOWN
     facts = {
         "online": len(online),
         "slots": sum(row["slots"] for row in online),
@@ -136,8 +139,9 @@ def _check_workers() -> Part:
     return Part(is_ok=bool(online), detail=detail, facts=facts)
 
 
+_UNKNOWN: Final = Part(is_ok=False, detail="unknown without the database")
+_APART: Final = frozenset({"broker", "cache"})
 _CHECKS: Final[dict[str, Callable[[], Part]]] = {
-    "database": check_database,
     "broker": _check_broker,
     "cache": _check_cache,
     "engine": _check_engine,

@@ -1,0 +1,217 @@
+"""The short way in for the API: one hop into a bounded pool of threads per request.
+
+Django's own ASGI handler starts a thread per request and changes threads at every middleware. Calls
+to /api/v1 and the probes need none of those middlewares, so they are answered here: resolved and
+read on the event loop, run whole in one thread, sent from the loop. Waits (`Prefer: wait`) hold no
+thread. Everything else, asynchronous views included, goes to Django's handler.
+Source: docs/adr/0008-web-threads.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import io
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, cast
+
+from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction, sync_to_async
+from django.conf import settings
+from django.core import signals
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
+from django.core.handlers.exception import convert_exception_to_response
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
+from django.urls import Resolver404, ResolverMatch, get_resolver, set_script_prefix
+from typing_extensions import override
+
+from tasks_app.api.middleware import bind, finish
+from tasks_app.api.parsers import default_body_bytes
+from tasks_app.api.problems import problem_response
+from tasks_app.errors import Forbidden, PayloadTooLarge, RequestError, TaskmillError
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+API_PREFIX: Final = "/api/v1/"
+PROBES: Final = frozenset({"/health", "/livez", "/readyz"})
+
+
+class ClientGone(Exception):
+    """The client hung up before its answer."""
+
+
+class ApiApplication(ASGIHandler):
+    """Serves the API; hands all other requests to `site`.
+
+    Args:
+        site: Django's ordinary ASGI application.
+        threads: how many requests run at a time; more wait their turn. No more than the database
+            pool has connections.
+    """
+
+    def __init__(self, site: Application, *, threads: int) -> None:
+        super().__init__()
+        self._site = site
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="api")
+        self._answer = convert_exception_to_response(self._run_view)
+
+    @override
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Load none: `middleware.bind` and `finish` are called directly."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not (path.startswith(API_PREFIX) or path in PROBES):
+            return await self._site(scope, receive, send)
+        match = _resolved(path)
+        if match is not None and not _is_threaded(match):
+            return await self._site(scope, receive, send)
+        try:
+            await self._serve(scope, receive, send, match)
+        except ClientGone:
+            return None
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, match: ResolverMatch | None
+    ) -> None:
+        request, refusal = _request_of(scope)
+        bind(request)
+        response: HttpResponseBase
+        try:
+            if refusal is not None:
+                raise refusal
+            _check_way_in(request, scope["path"])
+            request._stream = await _read_body(receive, request, _limit(match))  # noqa: SLF001
+        except TaskmillError as error:
+            response = problem_response(error, request)
+        else:
+            response = await self._in_thread(request)
+            if getattr(response, "wait", None) is not None and match is not None:
+                response = await _unless_gone(_wait(match, request, response), receive)
+        await self.send_response(finish(request, response), send)
+        if response.streaming:
+            await sync_to_async(response.close)()
+
+    async def _in_thread(self, request: HttpRequest) -> HttpResponseBase:
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, context.run, self._one_request, request)
+
+    def _one_request(self, request: HttpRequest) -> HttpResponseBase:
+        set_script_prefix("/")
+        signals.request_started.send(sender=self.__class__, scope=None)
+        response = cast("HttpResponseBase", self._answer(request))
+        if getattr(response, "wait", None) is not None:
+            signals.request_finished.send(sender=self.__class__)
+        elif not response.streaming:
+            response.close()
+        return response
+
+    @staticmethod
+    def _run_view(request: HttpRequest) -> HttpResponseBase:
+        if request.path not in PROBES:
+            request.get_host()
+        match = get_resolver().resolve(request.path_info)
+        request.resolver_match = match
+        view = getattr(match.func, "plain", match.func)
+        response: HttpResponseBase = view(request, *match.args, **match.kwargs)
+        if getattr(response, "wait", None) is None:
+            _render(response)
+        return response
+
+
+def api_application(site: Application) -> ApiApplication:
+    """Give the application with as many threads as the database pool has connections."""
+    pool = settings.DATABASES["default"].get("OPTIONS", {}).get("pool") or {}
+    return ApiApplication(site, threads=int(pool.get("max_size", 8)))
+
+
+def _resolved(path: str) -> ResolverMatch | None:
+    try:
+        return get_resolver().resolve(path)
+    except Resolver404:
+        return None
+
+
+def _is_threaded(match: ResolverMatch) -> bool:
+    return hasattr(match.func, "plain") or not iscoroutinefunction(match.func)
+
+
+def _limit(match: ResolverMatch | None) -> int:
+    view = getattr(match.func, "cls", None) if match is not None else None
+    return getattr(view, "max_body_bytes", None) or default_body_bytes()
+
+
+def _request_of(scope: Scope) -> tuple[ASGIRequest, RequestError | None]:
+    try:
+        return ASGIRequest(scope, io.BytesIO()), None
+    except UnicodeDecodeError:
+        plain = ASGIRequest({**scope, "query_string": b""}, io.BytesIO())
+        return plain, RequestError("the query is not UTF-8")
+
+
+def _check_way_in(request: HttpRequest, path: str) -> None:
+    """Refuse a token sent in the clear where the installation has TLS; probes come from inside."""
+    if settings.SECURE_SSL_REDIRECT and path not in PROBES and not request.is_secure():
+        raise Forbidden(f"use {settings.PUBLIC_URL}; this connection is not encrypted")
+
+
+async def _read_body(receive: Receive, request: HttpRequest, most_bytes: int) -> io.BytesIO:
+    declared = request.META.get("CONTENT_LENGTH") or "0"
+    if not declared.isdigit():
+        raise RequestError("Content-Length is no number")
+    if int(declared) > most_bytes:
+        raise PayloadTooLarge(f"the body has {declared} bytes, the limit is {most_bytes}")
+    body = io.BytesIO()
+    is_more = True
+    while is_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body.write(message.get("body", b""))
+        if body.tell() > most_bytes:
+            raise PayloadTooLarge(f"the body is larger than the limit of {most_bytes} bytes")
+        is_more = message.get("more_body", False)
+    request.META["CONTENT_LENGTH"] = str(body.tell())
+    body.seek(0)
+    return body
+
+
+async def _wait(match: ResolverMatch, request: HttpRequest, response: Any) -> HttpResponseBase:
+    async with ThreadSensitiveContext():
+        waited: Callable[..., Awaitable[HttpResponseBase]] = getattr(match.func, "waited")  # noqa: B009 - set by WaitingView
+        final = await waited(request, response, response.wait)
+        await sync_to_async(_render_and_close)(final)
+    return final
+
+
+async def _unless_gone(work: Awaitable[HttpResponseBase], receive: Receive) -> HttpResponseBase:
+    """Give the answer, or give up as soon as the client hangs up."""
+    answer = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientGone
+        return answer.result()
+    finally:
+        for one in (answer, gone):
+            one.cancel()
+
+
+def _render(response: HttpResponseBase) -> None:
+    if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
+        response.render()
+    if isinstance(response, HttpResponse):
+        response.headers.setdefault("Content-Length", str(len(response.content)))
+
+
+def _render_and_close(response: HttpResponseBase) -> None:
+    _render(response)
+    response.close()
