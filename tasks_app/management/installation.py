@@ -183,6 +183,7 @@ class Readiness:
 
     def __init__(self, port: int) -> None:
         self.missing = "web, worker, engine"
+        self.is_ready = False
         self._port = port
         self._next_look = 0.0
 
@@ -195,7 +196,8 @@ class Readiness:
         looks = {"worker": _has_worker, "engine": _has_leader, "web": self._answers}
         missing = [name for name, look in looks.items() if not look()]
         self.missing = ", ".join(missing)
-        return not missing
+        self.is_ready = not missing
+        return self.is_ready
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection(HOST, self._port, timeout=2.0)

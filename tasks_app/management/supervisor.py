@@ -28,6 +28,7 @@ from tasks_app.management.servers import ChildServer, ServerFault
 FIRST_PAUSE_SECONDS: Final = 0.5
 LAST_PAUSE_SECONDS: Final = 30.0
 SETTLED_SECONDS: Final = 20.0
+HOPELESS_FAILURES: Final = 4
 KEPT_LINES: Final = 40
 _TURN_SECONDS: Final = 0.5
 
@@ -139,6 +140,12 @@ class Supervisor:
         self.check_stop()
         server.start()
         self._servers.append(Watched(server))
+
+    def hopeless(self) -> list[str]:
+        """Give the names of the programs that end each time soon after their start."""
+        return [
+            name for name, child in self.children.items() if child.failures >= HOPELESS_FAILURES
+        ]
 
     def start(self, program: Program) -> None:
         """Start a program and keep it running."""

@@ -155,12 +155,19 @@ class _Run:
 
     def _wait_until_ready(self) -> None:
         ready = installation.Readiness(self.port)
-        if self.supervisor.run_until(ready, seconds=installation.READY_SECONDS):
-            return
-        self.supervisor.check_stop()
-        raise InfrastructureError(
-            f"not ready after {installation.READY_SECONDS:.0f} s; missing: {ready.missing}"
+        supervisor = self.supervisor
+        supervisor.run_until(
+            lambda: bool(supervisor.hopeless()) or ready(), seconds=installation.READY_SECONDS
         )
+        supervisor.check_stop()
+        if supervisor.hopeless():
+            raise InfrastructureError(
+                f"{', '.join(supervisor.hopeless())} cannot start; the lines above say why"
+            )
+        if not ready.is_ready:
+            raise InfrastructureError(
+                f"not ready after {installation.READY_SECONDS:.0f} s; missing: {ready.missing}"
+            )
 
     def _welcome(self) -> None:
         self.console.say(f"Taskmill is ready at {self.url}")
