@@ -1,7 +1,7 @@
-"""Servers for every test: real ones, started on first use in the run's directory, stopped at the end.
+"""Servers for every test: real ones, started on first use in the run's directory.
 
-`TASKMILL_TEST_POSTGRES` names the directory of other PostgreSQL programs (`/usr/lib/postgresql/15/bin`)
-to run the same tests on; the default is the embedded version 18.
+`TASKMILL_TEST_POSTGRES` names the directory of other PostgreSQL programs
+(`/usr/lib/postgresql/15/bin`) to run the same tests on; the default is the embedded version 18.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.environment import RUN_DIRECTORY
+from tests.rabbitmq import rabbitmq  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")

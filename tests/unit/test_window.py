@@ -1,0 +1,68 @@
+"""How many hints may wait in the broker."""
+
+from __future__ import annotations
+
+from tasks_app.dispatch.window import Window
+
+
+def test_a_queue_without_workers_gets_nothing() -> None:
+    assert Window(least=8, most=1000).room(slots=0, outstanding=0, now=1.0) == 0
+
+
+def test_a_window_is_never_less_than_twice_the_slots() -> None:
+    assert Window(least=8, most=1000).room(slots=2, outstanding=0, now=1.0) == 8
+    assert Window(least=8, most=1000).room(slots=30, outstanding=10, now=1.0) == 50
+
+
+def test_slow_tasks_keep_the_window_small() -> None:
+    window = Window(least=8, most=1000)
+    outstanding, now = 0, 0.0
+    for _ in range(500):
+        room = window.room(slots=4, outstanding=outstanding, now=now)
+        window.sent(room)
+        outstanding += room
+        outstanding -= 1 if outstanding else 0
+        now += 0.25
+    assert window.size(4) == 8
+
+
+def test_fast_tasks_open_the_window_until_the_workers_are_never_dry() -> None:
+    window = Window(least=8, most=1000)
+    outstanding, dry = 0, 0
+    for step in range(200):
+        room = window.room(slots=4, outstanding=outstanding, now=step * 0.015)
+        window.sent(room)
+        outstanding = max(0, outstanding + room - 30)  # 2,000 tasks a second
+        dry += outstanding == 0 and step > 20
+    assert dry == 0
+    assert 400 <= window.size(4) <= 1000
+
+
+def test_a_window_never_exceeds_the_most() -> None:
+    window = Window(least=8, most=100)
+    for step in range(50):
+        window.sent(window.room(slots=4, outstanding=0, now=step * 0.01))
+    assert window.size(4) == 100
+    assert window.size(400) == 100
+
+
+def test_a_window_shrinks_again_when_tasks_become_slow() -> None:
+    window = Window(least=8, most=1000)
+    for step in range(20):
+        window.sent(window.room(slots=4, outstanding=0, now=step * 0.015))
+    assert window.size(4) == 1000
+    for second in range(1, 40):
+        window.room(slots=4, outstanding=1000, now=float(second))
+    assert window.size(4) == 8
+
+
+def test_a_refused_queue_rests_longer_each_time_and_recovers() -> None:
+    window = Window(least=8, most=1000)
+    assert window.room(slots=4, outstanding=0, now=0.0) == 8
+    window.sent(8)
+    rests = [window.answered(refused=8, now=0.0) for _ in range(7)]
+    assert rests == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+    assert window.room(slots=4, outstanding=0, now=1.9) == 0
+    assert window.room(slots=4, outstanding=0, now=2.1) == 8
+    assert window.answered(refused=0, now=2.1) == 0.0
+    assert window.answered(refused=1, now=2.1) == 0.1
