@@ -36,7 +36,7 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS number FROM (
         SELECT 1 FROM taskmill_task t
         WHERE t.tenant_id = %(tenant)s AND t.state = s.state LIMIT %(cap)s + 1
-    ) AS some
+    ) AS few
 ) AS c
 """
 
