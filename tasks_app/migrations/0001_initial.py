@@ -318,6 +318,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='task',
+            index=models.Index(models.F('tenant'), models.OrderBy(models.F('finished_at'), descending=True), models.OrderBy(models.F('id'), descending=True), condition=models.Q(('finished_at__isnull', False)), name='task_list_finished'),
+        ),
+        migrations.AddIndex(
+            model_name='task',
             index=django.contrib.postgres.indexes.GinIndex(fastupdate=True, fields=['tags'], name='task_tags'),
         ),
         migrations.AddConstraint(

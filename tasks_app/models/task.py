@@ -198,6 +198,13 @@ class Task(models.Model):
                 name="task_dead",
                 condition=Q(state__in=_DEAD),
             ),
+            models.Index(
+                F("tenant"),
+                F("finished_at").desc(),
+                F("id").desc(),
+                name="task_list_finished",
+                condition=Q(finished_at__isnull=False),
+            ),
             GinIndex(fields=["tags"], name="task_tags", fastupdate=True),
         ]
 

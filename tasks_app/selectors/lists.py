@@ -87,6 +87,7 @@ def tasks_count(*, tenant_id: int, wanted: TaskFilter) -> int:
     conditions, values = conditions_of(wanted)
     if wanted.states:
         conditions.append("t.state = ANY(%(states)s)")
+        values["states"] = list(wanted.states)
     where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
     query = f"SELECT count(*) FROM (SELECT 1 FROM taskmill_task t WHERE {where} LIMIT %(cap)s) c"  # noqa: S608 - built from constants
     with connection.cursor() as cursor:
