@@ -66,7 +66,7 @@ bench: .venv/.ready ## Measure this machine beside its peers (ARGS=--quick for a
 	$(PY) -m bench $(ARGS)
 
 mutants: .venv/.ready ## Break the protocol in known ways; each break must turn a test red
-	$(PY) tests/mutants/run.py $(ARGS)
+	$(PY) -m tests.mutants.run $(ARGS)
 
 soak: .venv/.ready ## The long runs
 	$(PY) -m pytest -m soak $(ARGS)

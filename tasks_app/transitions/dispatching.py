@@ -252,8 +252,8 @@ def hand_back(
 
 _PROMOTE = f"""
 WITH due AS MATERIALIZED (
-    SELECT id, state FROM taskmill_task WHERE state IN ('scheduled', 'retrying') AND run_at <=
-        taskmill_now()
+    SELECT id, state FROM taskmill_task
+    WHERE state IN ('scheduled', 'retrying') AND run_at <= taskmill_now()
     ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE taskmill_task t SET state = 'queued', queued_at = taskmill_now(), {TOUCH}

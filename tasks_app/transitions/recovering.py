@@ -28,8 +28,8 @@ _QUEUE_ERROR = _error("QUEUE_TIMEOUT", "waited longer than its queue_timeout", r
 _EXPIRE_PENDING = f"""
 WITH due AS MATERIALIZED (
     SELECT id, state FROM taskmill_task
-    WHERE state IN ('scheduled', 'queued', 'blocked', 'dispatched', 'retrying') AND queue_deadline
-        <= taskmill_now()
+    WHERE state IN ('scheduled', 'queued', 'blocked', 'dispatched', 'retrying')
+      AND queue_deadline <= taskmill_now()
     ORDER BY queue_deadline LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE taskmill_task t SET state = 'timeout', finished_at = greatest(t.updated_at,

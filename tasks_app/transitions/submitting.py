@@ -94,8 +94,8 @@ WITH incoming AS (
              i.parent,
          i.schedule, i.traceparent, i.submitted_by
     FROM incoming i
-    ON CONFLICT (tenant_id, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL DO
-        NOTHING
+    ON CONFLICT (tenant_id, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL
+        DO NOTHING
     RETURNING t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at, t.queue,
         t.submitted_by
 ), {event(kind="'task.created'", from_state="NULL", actor="m.submitted_by")}

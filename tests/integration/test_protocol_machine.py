@@ -1,8 +1,8 @@
 """The protocol on real PostgreSQL beside its reference: drops, doubles, crashes, zombies, time.
 
 Every example is one transaction in which the clock stands where the test puts it, so that each row
-is compared with the reference to the microsecond after each step. `TASKMILL_PROTOCOL_EXAMPLES`,
-`TASKMILL_PROTOCOL_STEPS` and `TASKMILL_PROTOCOL_WALKS` make it deeper.
+is compared with the reference to the microsecond after each step. `make soak` goes deeper;
+`TASKMILL_PROTOCOL_EXAMPLES` and `TASKMILL_PROTOCOL_WALKS` say how deep.
 """
 
 from __future__ import annotations
@@ -58,21 +58,36 @@ MUST_BE_SEEN = (
 )
 
 
-def test_the_store_does_what_the_reference_does_and_everything_ends_after_healing(
-    connection: psycopg.Connection[Any],
+def _run_state_machine(
+    connection: psycopg.Connection[Any], *, max_examples: int, step_count: int
 ) -> None:
     Protocol.connection = connection
     run_state_machine_as_test(
         Protocol,
         settings=settings(
-            max_examples=int(os.environ.get("TASKMILL_PROTOCOL_EXAMPLES", "150")),
-            stateful_step_count=int(os.environ.get("TASKMILL_PROTOCOL_STEPS", "40")),
+            max_examples=max_examples,
+            stateful_step_count=step_count,
             deadline=None,
             database=None,
             phases=(Phase.explicit, Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_the_store_does_what_the_reference_does_and_everything_ends_after_healing(
+    connection: psycopg.Connection[Any],
+) -> None:
+    _run_state_machine(connection, max_examples=150, step_count=40)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_the_store_does_what_the_reference_does_over_thousands_of_examples(
+    connection: psycopg.Connection[Any],
+) -> None:
+    examples = int(os.environ.get("TASKMILL_PROTOCOL_EXAMPLES", "5000"))
+    _run_state_machine(connection, max_examples=examples, step_count=100)
 
 
 def test_long_random_lives_do_what_the_reference_does_and_see_every_kind_of_fault(

@@ -1,0 +1,100 @@
+"""Writes the pages of docs/reference that derive from the code: settings, errors, the state table.
+
+`python docs/generate.py` writes them (`make docs`); a test compares `pages()` with the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+TRANSITIONS_MARK = "<!-- transitions -->\n"
+
+sys.path.insert(0, str(ROOT))
+
+from tasks_app import conf, errors  # noqa: E402 - the path has to be set first
+from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
+
+_SETTINGS_HEAD = """# Settings of the task platform
+
+Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
+a line that names the variable and the fix. Generated from `tasks_app/conf.py` by `make docs`.
+
+| variable | default | bounds | meaning |
+|---|---|---|---|
+"""
+
+_ERRORS_HEAD = """# Errors
+
+Every error answer is a problem document (RFC 9457); `code` is stable, the text may change.
+*Retry* says whether the same request may succeed later. Generated from `tasks_app/errors.py` by
+`make docs`.
+
+| code | status | retry | meaning |
+|---|---|---|---|
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Give the generated pages by their path."""
+    states = REFERENCE / "states.md"
+    head = states.read_text(encoding="utf-8").partition(TRANSITIONS_MARK)[0]
+    return {
+        REFERENCE / "settings.md": _SETTINGS_HEAD + "".join(_setting_rows()),
+        REFERENCE / "errors.md": _ERRORS_HEAD + "".join(_error_rows()),
+        states: head + TRANSITIONS_MARK + transitions_table(),
+    }
+
+
+def transitions_table() -> str:
+    """Give the table of verbs as it stands in states.md."""
+    rows = ["\n| verb | from | to |\n|---|---|---|\n"]
+    for verb, moves in TRANSITIONS.items():
+        for start in sorted(moves, key=str):
+            ends = ", ".join(sorted(moves[start]))
+            rows.append(f"| {verb} | {start or '-'} | {ends} |\n")
+    return "".join(rows)
+
+
+def _setting_rows() -> Iterator[str]:
+    for item in dataclasses.fields(conf.TasksConf):
+        yield (
+            f"| `TASKMILL_{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
+            f" {item.metadata['doc']} |\n"
+        )
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default) or "(none)"
+    return str(default)
+
+
+def _bounds(item: dataclasses.Field[object]) -> str:
+    least, most = item.metadata["least"], item.metadata["most"]
+    return "" if least is None else f"{least} to {most}"
+
+
+def error_classes() -> list[type[errors.TaskmillError]]:
+    """Give every class of the tree, the root first, then in the order of code."""
+    found = [errors.TaskmillError]
+    for one in found:
+        found += [child for child in one.__subclasses__() if child.__module__ == errors.__name__]
+    return sorted(set(found), key=lambda one: one.code)
+
+
+def _error_rows() -> Iterator[str]:
+    for one in error_classes():
+        meaning = (inspect.getdoc(one) or "").split("\n\n")[0].replace("\n", " ")
+        retry = "yes" if one.is_retryable else "no"
+        yield f"| `{one.code}` | {one.http_status} | {retry} | {meaning} |\n"
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

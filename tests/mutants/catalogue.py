@@ -1,0 +1,162 @@
+"""Seeded mistakes in the protocol, each with the test that must notice it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WALK = (
+    "tests/integration/test_protocol_machine.py"
+    "::test_long_random_lives_do_what_the_reference_does_and_see_every_kind_of_fault"
+)
+RACES = "tests/races/test_transition_races.py"
+
+DISPATCHING = "tasks_app/transitions/dispatching.py"
+OPERATING = "tasks_app/transitions/operating.py"
+RECOVERING = "tasks_app/transitions/recovering.py"
+SUBMITTING = "tasks_app/transitions/submitting.py"
+WORKING = "tasks_app/transitions/working.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mistake: in `path`, `old` (which stands there exactly once) becomes `new`."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    test: str = WALK
+
+
+MUTANTS = (
+    Mutant(
+        "finish without the epoch",
+        WORKING,
+        "AND t.epoch = %(epoch)s AND t.state IN",
+        "AND t.state IN",
+    ),
+    Mutant(
+        "finish guarded by the attempt",
+        WORKING,
+        "AND t.epoch = %(epoch)s AND t.state IN",
+        "AND t.attempt = %(epoch)s AND t.state IN",
+    ),
+    Mutant(
+        "finish whatever the state",
+        WORKING,
+        "AND t.epoch = %(epoch)s AND t.state IN ('running', 'cancelling')\"",
+        'AND t.epoch = %(epoch)s"',
+    ),
+    Mutant(
+        "rescue reads, then writes by id",
+        RECOVERING,
+        '    "FOR UPDATE SKIP LOCKED",\n',
+        '    "",\n',
+        f"{RACES}::test_a_finish_before_a_rescue_leaves_it_nothing",
+    ),
+    Mutant(
+        "rescue without end",
+        RECOVERING,
+        "t.rescues >= %(max_rescues)s OR NOT",
+        "false OR NOT",
+    ),
+    Mutant(
+        "no sweep",
+        DISPATCHING,
+        "t WHERE state = 'dispatched' AND {guard}",
+        "t WHERE false AND {guard}",
+    ),
+    Mutant(
+        "claim without the state",
+        WORKING,
+        "AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s",
+        "AND t.dispatch_seq = %(seq)s",
+    ),
+    Mutant(
+        "claim without the dispatch number",
+        WORKING,
+        "AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s",
+        "AND t.state = 'dispatched'",
+    ),
+    Mutant(
+        "claim after the queue deadline",
+        WORKING,
+        "AND (t.queue_deadline IS NULL OR t.queue_deadline > taskmill_now())",
+        "",
+    ),
+    Mutant(
+        "lease by another clock",
+        WORKING,
+        "lease_expires_at = taskmill_now() +",
+        "lease_expires_at = clock_timestamp() +",
+    ),
+    Mutant(
+        "promote without its event",
+        DISPATCHING,
+        '), {event(kind="\'task.queued\'", from_state="m.old_state", data=reason("due"))}',
+        ")",
+    ),
+    Mutant(
+        "promote too early",
+        DISPATCHING,
+        "WHERE state IN ('scheduled', 'retrying') AND run_at <= taskmill_now()",
+        "WHERE state IN ('scheduled', 'retrying')",
+    ),
+    Mutant(
+        "retry of a task that was asked to stop",
+        WORKING,
+        "CASE WHEN t.state = 'running' THEN 'retrying' ELSE 'cancelled' END",
+        "'retrying'",
+    ),
+    Mutant(
+        "interrupt keeps the attempt",
+        WORKING,
+        "attempt = t.attempt - (t.state = 'running')::int,",
+        "",
+    ),
+    Mutant(
+        "interrupt gives the epoch back",
+        WORKING,
+        "interrupts = t.interrupts + 1,",
+        "interrupts = t.interrupts + 1, epoch = t.epoch - 1,",
+    ),
+    Mutant(
+        "limit of a key without the dispatched",
+        DISPATCHING,
+        "a.state IN ('dispatched', 'running', 'cancelling')) END AS fits",
+        "a.state IN ('running', 'cancelling')) END AS fits",
+    ),
+    Mutant(
+        "a key held by a queue without workers",
+        DISPATCHING,
+        "AND r.concurrency_key = u.concurrency_key AND r.queue = b.queue",
+        "AND r.concurrency_key = u.concurrency_key",
+    ),
+    Mutant(
+        "unique keys without their conflict clause",
+        SUBMITTING,
+        "WHERE unique_key IS NOT NULL AND finished_at IS NULL\n        DO NOTHING",
+        "WHERE unique_key IS NOT NULL AND finished_at IS NULL\n        DO UPDATE SET version = 1",
+    ),
+    Mutant("redrive without fresh attempts", OPERATING, "attempt_base = t.attempt, ", ""),
+    Mutant("redrive without fresh rescues", OPERATING, "rescues = 0, sweeps = 0,", "sweeps = 0,"),
+    Mutant(
+        "cancel mixes the locked row with the snapshot",
+        OPERATING,
+        "state = CASE WHEN t.state IN ('running', 'cancelling') THEN 'cancelling'",
+        "state = CASE WHEN old.state IN ('running', 'cancelling') THEN 'cancelling'",
+        f"{RACES}::test_cancel_and_claim_leave_either_no_run_or_one_that_is_asked_to_stop",
+    ),
+    Mutant(
+        "expire before the deadline",
+        RECOVERING,
+        "AND queue_deadline <= taskmill_now()",
+        "AND queue_deadline IS NOT NULL",
+    ),
+    Mutant(
+        "an outage of the broker slows the sweeps",
+        DISPATCHING,
+        'sweeps="t.sweeps",',
+        'sweeps="t.sweeps + 1",',
+    ),
+)
