@@ -1,0 +1,231 @@
+"""Every list of the API and every query of the engine reads an index, at 100,000 tasks."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tasks_app.maintenance import prune
+from tasks_app.models import Task
+from tasks_app.selectors import (
+    Place,
+    TaskFilter,
+    TaskOrder,
+    history,
+    list_query,
+    task_types,
+    tasks,
+    waiting,
+)
+from tasks_app.selectors.dead_letters import DeadLetterFilter
+from tasks_app.transitions import dispatching, leases, operating, recovering
+from tests.factories import make_tenant
+
+pytestmark = pytest.mark.django_db
+
+ROWS = 100_000
+MOST_BUFFERS = 4_000
+LARGE = ("taskmill_task", "taskmill_event")
+
+_SHARES = """
+    CASE WHEN n %% 100 < 90 THEN 'success' WHEN n %% 100 < 94 THEN 'failed'
+         WHEN n %% 100 < 95 THEN 'timeout' WHEN n %% 100 < 96 THEN 'cancelled'
+         WHEN n %% 1000 < 985 THEN 'queued' WHEN n %% 1000 < 988 THEN 'scheduled'
+         WHEN n %% 1000 < 990 THEN 'retrying' WHEN n %% 1000 < 992 THEN 'blocked'
+         WHEN n %% 1000 < 994 THEN 'dispatched' WHEN n %% 1000 < 998 THEN 'running'
+         ELSE 'error' END
+"""
+_FILL = f"""
+INSERT INTO taskmill_task (id, tenant_id, type, queue, priority, state, version, event_seq, payload,
+    metadata, tags, progress, progress_message, max_retry, attempt, attempt_base, epoch, rescues,
+    interrupts, sweeps, hand_backs, dispatch_seq, created_at, updated_at, run_at, queued_at,
+    dispatched_at, started_at, finished_at, process_timeout, queue_timeout, queue_deadline, run_deadline,
+    lease_owner, lease_expires_at, worker, cancel_requested_by, cancel_reason, concurrency_key,
+    max_concurrency, schedule, traceparent, submitted_by)
+SELECT (lpad(to_hex((extract(epoch FROM made) * 1000)::bigint), 12, '0') || '7'
+        || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
+    tenant, 'type.' || n %% 20, 'queue-' || n %% 5, n %% 3, state, 1, 1, '{{}}', '{{}}',
+    CASE WHEN n %% 1000 = 0 THEN ARRAY['rare', 'any'] ELSE ARRAY['any'] END, 0, '', 3,
+    1, 0, 1, 0, 0, 0, 0, 1, made, made,
+    CASE WHEN state IN ('scheduled', 'retrying') THEN now() + interval '1 day' ELSE made END, made,
+    CASE WHEN state = 'dispatched' THEN now() END, made,
+    CASE WHEN is_done THEN made + interval '1 s' END, 600, 60,
+    CASE WHEN state = 'queued' THEN now() + interval '1 hour' END,
+    CASE WHEN state = 'running' THEN now() + interval '1 hour' END,
+    CASE WHEN state = 'running' THEN 'w' END,
+    CASE WHEN state = 'running' THEN now() + interval '1 hour' END, '', '', '',
+    CASE WHEN n %% 50 = 0 THEN 'key-' || n %% 7 END, CASE WHEN n %% 50 = 0 THEN 5 END,
+    CASE WHEN n %% 500 = 0 THEN 'nightly' END, '', ''
+FROM (SELECT n, {_SHARES} AS state,
+        CASE WHEN n %% 10 < 8 THEN %(big)s WHEN n %% 10 = 8 THEN %(mid)s
+            ELSE %(small)s END AS tenant,
+        now() - (%(rows)s - n) * interval '1 s' AS made,
+        n %% 100 < 96 OR n %% 1000 >= 998 AS is_done
+      FROM generate_series(1, %(rows)s) n) s
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(django_db_setup: None, django_db_blocker: Any) -> Iterator[dict[str, int]]:
+    with django_db_blocker.unblock():
+        names = ("plans-big", "plans-mid", "plans-small")
+        tenants = dict(
+            zip(("big", "mid", "small"), (make_tenant(n).id for n in names), strict=True)
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(_FILL, tenants | {"rows": ROWS})
+            cursor.execute(
+                "INSERT INTO taskmill_event (task_id, tenant_id, seq, type, state, epoch, attempt,"
+                " at, actor) SELECT id, tenant_id, 1, 'task.created', 'queued', 0, 0, created_at,"
+                " '' FROM taskmill_task"
+            )
+            cursor.execute("VACUUM ANALYZE taskmill_task")
+            cursor.execute("VACUUM ANALYZE taskmill_event")
+        yield tenants
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE taskmill_task, taskmill_event, taskmill_tenant CASCADE")
+
+
+def check_plan(query: str, values: dict[str, Any], *, most: int = MOST_BUFFERS) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL jit = off")
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values)
+        found = cursor.fetchone()[0]
+    (plan,) = json.loads(found) if isinstance(found, str) else found
+    text = json.dumps(plan, indent=1)
+    scanned = re.findall(r'"Node Type": "Seq Scan"[^}]*?"Relation Name": "(\w+)"', text)
+    assert not set(scanned) & set(LARGE), text
+    buffers = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+    assert buffers <= most, f"{buffers} buffers\n{text}"
+
+
+def test_a_plan_without_an_index_is_noticed(filled: dict[str, int]) -> None:
+    with pytest.raises(AssertionError, match="Seq Scan"):
+        check_plan("SELECT id FROM taskmill_task WHERE worker = 'x'", {})
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FILTERS = {
+    "none": TaskFilter(),
+    "pending": TaskFilter(states=("blocked", "dispatched", "queued", "retrying", "scheduled")),
+    "processing": TaskFilter(states=("cancelling", "running")),
+    "success": TaskFilter(states=("success",)),
+    "failed": TaskFilter(states=("failed",)),
+    "error": TaskFilter(states=("error",)),
+    "cancelled": TaskFilter(states=("cancelled",)),
+    "type": TaskFilter(type="type.3"),
+    "absent type": TaskFilter(type="type.none"),
+    "queue": TaskFilter(queue="queue-3"),
+    "absent queue": TaskFilter(queue="none"),
+    "rare tag": TaskFilter(tags=("rare",)),
+    "common tag": TaskFilter(tags=("any",)),
+    "absent tag": TaskFilter(tags=("none",)),
+    "key": TaskFilter(concurrency_key="key-3"),
+    "absent key": TaskFilter(concurrency_key="none"),
+    "schedule": TaskFilter(schedule="nightly"),
+    "after": TaskFilter(created_after=NOW),
+    "before": TaskFilter(created_before=NOW),
+    "id": TaskFilter(id_prefix="019"),
+}
+ORDERS = {
+    "newest": TaskOrder(),
+    "oldest": TaskOrder(is_descending=False),
+    "deep": TaskOrder(offset=10_000, limit=200),
+    "cursor": TaskOrder(place=Place(id=uuid.UUID(int=1 << 125))),
+    "ended": TaskOrder(by="finished_at"),
+    "ended first": TaskOrder(by="finished_at", is_descending=False),
+}
+
+
+@pytest.mark.parametrize("tenant", ["big", "small"])
+@pytest.mark.parametrize("wanted", FILTERS)
+def test_every_filter_of_the_list_reads_an_index(
+    filled: dict[str, int], tenant: str, wanted: str
+) -> None:
+    check_plan(*list_query(tenant_id=filled[tenant], wanted=FILTERS[wanted], order=TaskOrder()))
+
+
+@pytest.mark.parametrize("tenant", ["big", "small"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_of_the_list_reads_an_index(
+    filled: dict[str, int], tenant: str, order: str
+) -> None:
+    chosen = ORDERS[order]
+    most = 30_000 if chosen.offset else MOST_BUFFERS
+    query = list_query(tenant_id=filled[tenant], wanted=TaskFilter(), order=chosen)
+    check_plan(*query, most=most)
+
+
+def one_task(state: str) -> Task:
+    found = Task.objects.filter(state=state).order_by("-id").first()
+    assert found is not None
+    return found
+
+
+def test_the_reads_of_one_task_read_an_index(filled: dict[str, int]) -> None:
+    task = one_task("queued")
+    values: dict[str, Any] = {"id": task.id, "tenant": task.tenant_id}
+    check_plan(tasks._ONE, values, most=100)
+    check_plan(tasks._MANY, {"ids": [task.id], "tenant": task.tenant_id}, most=100)
+    check_plan(history._EVENTS, values | {"after": 0, "limit": 100}, most=100)
+    check_plan(history._ATTEMPTS, values, most=100)
+    place = {"epoch": 0, "number": 0, "place": 0, "attempt": None, "levels": None, "limit": 9}
+    check_plan(history._LOGS, values | place, most=100)
+    check_plan(waiting._WHY, values | {"lost_after": 15, "holders": 20, "cap": 10_000})
+    sample = {"tenant": filled["big"], "type": "type.3", "sample": 1000}
+    check_plan(task_types._SAMPLE, sample)
+
+
+def test_dead_letters_read_an_index(filled: dict[str, int]) -> None:
+    wanted = DeadLetterFilter()
+    query = (
+        f"SELECT t.id FROM taskmill_task t WHERE {wanted.conditions()}"
+        " ORDER BY t.finished_at DESC, t.id DESC LIMIT 50"
+    )
+    check_plan(query, wanted.values(filled["big"]))
+
+
+ERROR = '{"code": "X"}'
+PAST = {"grace": 5.0, "max_rescues": 3}
+ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
+    "dispatch": (dispatching._DISPATCH, {"queue": "queue-3", "room": 100}),
+    "unblock": (dispatching._UNBLOCK, {}),
+    "sweep": (dispatching._SWEEP, {"publish_grace": 15.0, "redispatch": 30.0}),
+    "promote": (dispatching._PROMOTE, {}),
+    "rescue": (recovering._RESCUE, PAST),
+    "expire pending": (recovering._EXPIRE_PENDING, {}),
+    "expire running": (recovering._EXPIRE_RUNNING, PAST),
+    "prune": (prune._PRUNE_TASKS, {"age": 86_400 * 30.0, "states": ["success"], "limit": 500}),
+}
+
+
+@pytest.mark.parametrize("name", ENGINE)
+def test_every_look_of_the_engine_reads_an_index(filled: dict[str, int], name: str) -> None:
+    query, values = ENGINE[name]
+    check_plan(query, values, most=20_000)
+
+
+def test_every_write_to_one_task_reads_an_index(filled: dict[str, int]) -> None:
+    running, failed = one_task("running"), one_task("failed")
+    lease = {"ids": [running.id], "epochs": [running.epoch], "lease": 15.0}
+    check_plan(leases._RENEW, lease, most=200)
+    cancel = {"actor": "", "reason": "", "grace": None}
+    who = {"id": running.id, "tenant": running.tenant_id}
+    check_plan(operating._REQUEST_CANCEL, who | cancel, most=200)
+    again = {"ids": [failed.id], "tenant": failed.tenant_id, "actor": ""}
+    check_plan(operating._REDRIVE, again, most=300)
+
+
+def test_old_tasks_exist_to_be_listed(filled: dict[str, int]) -> None:
+    oldest = Task.objects.order_by("id").values_list("created_at", flat=True).first()
+    newest = Task.objects.order_by("-id").values_list("created_at", flat=True).first()
+    assert oldest is not None
+    assert newest is not None
+    assert newest - oldest > timedelta(seconds=ROWS - 2)
