@@ -11,7 +11,6 @@ import os
 import random
 import secrets
 import select
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,28 +33,32 @@ Connection = psycopg.Connection[Any]
 
 
 class Stop:
-    """A stop request that threads test and wait for; safe to set in a signal handler."""
+    """A stop request that threads test and wait for; safe to set in a signal handler.
+
+    A pipe, not a `threading.Event`: a handler that interrupts a wait would wait for its lock.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._is_set = False
         self._reader, self._writer = os.pipe()
 
     def set(self) -> None:
         """Ask every loop to stop; may be repeated."""
-        if not self._event.is_set():
-            self._event.set()
+        if not self._is_set:
+            self._is_set = True
             os.write(self._writer, b"x")
 
     def is_set(self) -> bool:
         """Say whether a stop was asked for."""
-        return self._event.is_set()
+        return self._is_set
 
     def wait(self, seconds: float) -> bool:
         """Wait for the request at most so long; say whether it came."""
-        return self._event.wait(seconds)
+        select.select([self._reader], [], [], max(0.0, seconds))
+        return self._is_set
 
     def fileno(self) -> int:
-        """Give the descriptor that becomes readable, for `select`."""
+        """Give the descriptor that becomes readable and stays so, for `select`."""
         return self._reader
 
     def close(self) -> None:

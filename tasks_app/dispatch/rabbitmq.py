@@ -141,7 +141,10 @@ class RabbitPublisher:
             connect_timeout=min(CONNECT_SECONDS, self._timeout_seconds),
             transport_options={"on_blocked": self._blocked, "on_unblocked": self._unblocked},
         )
-        connection: Any = self._connection.connect()
+        self._connection.ensure_connection(
+            max_retries=1, interval_start=0, reraise_as_library_errors=False
+        )
+        connection: Any = self._connection.connection
         connection.transport.sock.settimeout(self._timeout_seconds)
         self._answers = _Answers()
         self._channel = connection.channel()

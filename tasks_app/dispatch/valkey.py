@@ -79,6 +79,9 @@ class ValkeyPublisher:
             "socket_connect_timeout": self._timeout_seconds,
         }
         self._connection = kombu.Connection(url, transport_options=limits)
+        self._connection.ensure_connection(
+            max_retries=1, interval_start=0, reraise_as_library_errors=False
+        )
         self._producer = kombu.Producer(self._connection.channel(), auto_declare=False)
         self._ping()
         log.info("publishes to the broker", broker=self._connection.as_uri())

@@ -167,6 +167,7 @@ def test_tasks_accepted_while_rabbitmq_restarts_are_published_when_it_returns(
         rabbitmq.kill()
         tasks = [make_task(queue=queue) for _ in range(5)]
         rabbitmq.start()
+        make_worker(queue, slots=10)
         wait_for(lambda: {task_state(one) for one in tasks} == {"dispatched"}, seconds=20)
         received = {hint.task_id: hint for hint in read_hints(queue, url=rabbitmq.url, wait=2)}
     assert set(received) == {str(one) for one in [first, *tasks]}
