@@ -131,7 +131,8 @@ class ApiKeyAdmin(admin.ModelAdmin[ApiKey]):
         """Refuse the keys from now on."""
         revoked = sum(revoke_api_key(key_id=key.pk) for key in queryset)
         left = len(queryset) - revoked
-        self.message_user(request, f"{revoked} revoked.", messages.SUCCESS)
+        if revoked:
+            self.message_user(request, f"{revoked} revoked.", messages.SUCCESS)
         if left:
             self.message_user(request, f"{left} had been revoked before.", messages.WARNING)
 

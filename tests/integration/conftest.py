@@ -1,0 +1,28 @@
+"""Fixtures of the tests on real servers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+
+@pytest.fixture
+def staff(django_user_model: type[User]) -> Callable[..., Client]:
+    """Log a staff user with these permissions in."""
+
+    def login(*codenames: str) -> Client:
+        user = django_user_model.objects.create_user(f"staff-{uuid.uuid4().hex}", is_staff=True)
+        found = Permission.objects.filter(
+            content_type__app_label="tasks_app", codename__in=codenames
+        )
+        assert len(found) == len(codenames)
+        user.user_permissions.set(found)
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return login
