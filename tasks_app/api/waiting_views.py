@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -27,6 +28,7 @@ from tasks_app.states import FINISHED, PENDING
 
 MAX_WAIT_SECONDS: Final = 60
 POLL_SECONDS: Final = 1
+ACCEPTED: Final = 202
 _WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
 
@@ -94,8 +96,7 @@ async def _waited(
 def _settled(response: WaitingResponse, wait: Wait) -> WaitingResponse:
     row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id)
     response["Preference-Applied"] = f"wait={int(wait.seconds)}"
-    is_new = response.status_code in {201, 202}
-    if is_new and row["state"] in FINISHED:
+    if response.status_code != ACCEPTED or row["state"] in FINISHED:
         response.status_code = 200
     show(response, row, is_same=wait.version == row["version"])
     return response
@@ -113,9 +114,11 @@ def show(response: WaitingResponse, row: dict[str, Any], *, is_same: bool = Fals
     else:
         response["Retry-After"] = str(POLL_SECONDS)
     if is_same:
-        response.status_code = 304
+        response.status_code = HTTPStatus.NOT_MODIFIED
         response.data = None
         return
+    if response.status_code == HTTPStatus.NOT_MODIFIED:  # it was the same before the wait
+        response.status_code = HTTPStatus.OK
     waiting = None
     if row["state"] in PENDING:
         waiting = waiting_reasons(tenant_id=row["tenant_id"], task_id=row["id"])
