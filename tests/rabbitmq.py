@@ -22,7 +22,7 @@ from tasks_app.management.servers import ChildServer
 from tests.environment import RUN_DIRECTORY
 
 SCRIPTS = Path("/usr/lib/rabbitmq/bin")
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 CONTROL_SECONDS = 60.0
 
 
