@@ -60,7 +60,7 @@ fmt: .venv/.ready ## Format the code
 	.venv/bin/ruff format .
 
 docs: .venv/.ready ## Write the generated pages of docs/reference
-	$(PY) manage.py generate_docs
+	$(PY) docs/generate.py
 
 bench: .venv/.ready ## Measure this machine beside its peers (ARGS=--quick for a smoke run)
 	$(PY) -m bench $(ARGS)

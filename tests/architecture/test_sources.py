@@ -53,9 +53,17 @@ def test_no_function_is_longer_than_fifty_lines() -> None:
         for path in sources()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (node.end_lineno or 0) - node.lineno >= MOST_LINES_OF_A_FUNCTION
+        and _lines_of_code(node) > MOST_LINES_OF_A_FUNCTION
     ]
     assert too_long == []
+
+
+def _lines_of_code(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """From `def` to the end, without the docstring."""
+    first = node.body[0]
+    is_documented = ast.get_docstring(node) is not None
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if is_documented else 0
+    return (node.end_lineno or 0) - node.lineno + 1 - docstring
 
 
 def _writes_state(text: str) -> bool:
