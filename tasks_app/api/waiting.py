@@ -138,9 +138,10 @@ class WaitingHub:
     async def _poll(self, connection: psycopg.AsyncConnection[Any]) -> None:
         pause = FIRST_PAUSE
         while self._waiters or await self._somebody_arrives(IDLE_SECONDS):
-            ids = list({waiter.wish.task_id for waiter in self._waiters})
+            asked = tuple(self._waiters)
+            ids = list({waiter.wish.task_id for waiter in asked})
             cursor = await connection.execute(_QUERY, (ids,), prepare=True)
-            if self._tell(await cursor.fetchall()):
+            if _tell(asked, await cursor.fetchall()):
                 pause = FIRST_PAUSE
             if await self._somebody_arrives(pause):
                 pause = FIRST_PAUSE
@@ -157,16 +158,17 @@ class WaitingHub:
             return False
         return True
 
-    def _tell(self, rows: Iterable[tuple[uuid.UUID, int, bool]]) -> bool:
-        known = {task_id: (version, is_finished) for task_id, version, is_finished in rows}
-        told = False
-        for waiter in self._waiters:
-            now = known.get(waiter.wish.task_id)
-            if now is None:
-                told |= waiter.wake()
-            else:
-                told |= waiter.tell(now[0], is_finished=now[1])
-        return told
+
+def _tell(asked: Iterable[_Waiter], rows: Iterable[tuple[uuid.UUID, int, bool]]) -> bool:
+    known = {task_id: (version, is_finished) for task_id, version, is_finished in rows}
+    told = False
+    for waiter in asked:
+        now = known.get(waiter.wish.task_id)
+        if now is None:
+            told |= waiter.wake()
+        else:
+            told |= waiter.tell(now[0], is_finished=now[1])
+    return told
 
 
 async def _connect() -> psycopg.AsyncConnection[Any]:

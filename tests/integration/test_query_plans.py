@@ -46,9 +46,9 @@ _FILL = f"""
 INSERT INTO taskmill_task (id, tenant_id, type, queue, priority, state, version, event_seq, payload,
     metadata, tags, progress, progress_message, max_retry, attempt, attempt_base, epoch, rescues,
     interrupts, sweeps, hand_backs, dispatch_seq, created_at, updated_at, run_at, queued_at,
-    dispatched_at, started_at, finished_at, process_timeout, queue_timeout, queue_deadline, run_deadline,
-    lease_owner, lease_expires_at, worker, cancel_requested_by, cancel_reason, concurrency_key,
-    max_concurrency, schedule, traceparent, submitted_by)
+    dispatched_at, started_at, finished_at, process_timeout, queue_timeout, queue_deadline,
+    run_deadline, lease_owner, lease_expires_at, worker, cancel_requested_by, cancel_reason,
+    concurrency_key, max_concurrency, schedule, traceparent, submitted_by)
 SELECT (lpad(to_hex((extract(epoch FROM made) * 1000)::bigint), 12, '0') || '7'
         || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
     tenant, 'type.' || n %% 20, 'queue-' || n %% 5, n %% 3, state, 1, 1, '{{}}', '{{}}',
