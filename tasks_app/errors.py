@@ -248,3 +248,31 @@ class TaskCancelled(BaseException):
 
 class ProcessTimeout(BaseException):
     """Raised inside a handler when its process timeout is over; cleanup has the kill grace left."""
+
+
+def title_of(kind: type[TaskmillError]) -> str:
+    """Give the short name of a kind of error: `TaskNotFound` is "Task not found"."""
+    words = "".join(f" {char.lower()}" if char.isupper() else char for char in kind.__name__)
+    return words.strip().capitalize()
+
+
+def known_problems() -> list[dict[str, Any]]:
+    """Give every error that a request can meet: `{code, status, title, text, is_retryable}`."""
+    kinds = [
+        kind
+        for kind in list(globals().values())
+        if isinstance(kind, type)
+        and issubclass(kind, TaskmillError)
+        and (kind is TaskmillError or issubclass(kind, RequestError | InfrastructureError))
+    ]
+    found = [
+        {
+            "code": kind.code,
+            "status": kind.http_status,
+            "title": title_of(kind),
+            "text": (kind.__doc__ or "").strip().split("\n")[0],
+            "is_retryable": kind.is_retryable,
+        }
+        for kind in kinds
+    ]
+    return sorted(found, key=lambda problem: str(problem["code"]))

@@ -16,10 +16,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from tasks_app import errors
-from tasks_app.api.problems import problem_response, title_of
+from tasks_app.api.problems import problem_response
 from tasks_app.api.schema import openapi_document
-from tasks_app.errors import NotAuthenticated, RequestError, TaskmillError
+from tasks_app.errors import NotAuthenticated, known_problems
 from tasks_app.services.keys import find_caller
 
 STRICT: Final = (
@@ -92,25 +91,3 @@ def swagger(request: HttpRequest) -> HttpResponse:
 def redoc(request: HttpRequest) -> HttpResponse:
     """Show the API for reading."""
     return _page(request, "redoc", DOCS, {})
-
-
-def known_problems() -> list[dict[str, Any]]:
-    """Give every error that a request can meet: `{code, status, title, text, is_retryable}`."""
-    kinds = [
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type)
-        and issubclass(kind, TaskmillError)
-        and (kind is TaskmillError or issubclass(kind, RequestError | errors.InfrastructureError))
-    ]
-    found = [
-        {
-            "code": kind.code,
-            "status": kind.http_status,
-            "title": title_of(kind),
-            "text": (kind.__doc__ or "").strip().split("\n")[0],
-            "is_retryable": kind.is_retryable,
-        }
-        for kind in kinds
-    ]
-    return sorted(found, key=lambda problem: str(problem["code"]))

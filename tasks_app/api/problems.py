@@ -27,6 +27,7 @@ from tasks_app.errors import (
     StoreUnavailable,
     TaskmillError,
     UnsupportedMediaType,
+    title_of,
 )
 from tasks_app.telemetry import logger
 
@@ -78,12 +79,6 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[TaskmillError]], ...]] = 
 def problem_type(code: str) -> str:
     """Give the URI of a problem's kind; it opens the page that explains it."""
     return f"{settings.PUBLIC_URL}/docs/errors#{code}"
-
-
-def title_of(kind: type[TaskmillError]) -> str:
-    """Give the short name of a kind of error: `TaskNotFound` is "Task not found"."""
-    words = "".join(f" {char.lower()}" if char.isupper() else char for char in kind.__name__)
-    return words.strip().capitalize()
 
 
 def problem_body(error: TaskmillError, *, instance: str, request_id: str) -> dict[str, Any]:

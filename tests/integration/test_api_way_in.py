@@ -1,4 +1,4 @@
-"""The ASGI way in: bodies bounded while they are read, waits without threads, the site beside it."""
+"""The ASGI way in: bodies bounded while read, waits without threads, the site beside it."""
 
 from __future__ import annotations
 
