@@ -8,7 +8,7 @@ is ever counted.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db import connection
@@ -42,17 +42,24 @@ def newest_query(
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         by_key = f"SELECT t.id FROM taskmill_task t {where} ORDER BY t.id DESC LIMIT %(limit)s"  # noqa: S608 - built from constants
         return by_key, values
-    sources = ["taskmill_tenant n" if tenant_ids is None else "unnest(%(tenants)s::bigint[]) n(id)"]
-    conditions.insert(0, "t.tenant_id = n.id")
+    source = "taskmill_tenant n" if tenant_ids is None else "unnest(%(tenants)s::bigint[]) n(id)"
     values["tenants"] = list(tenant_ids or ())
-    if wanted.states:
-        sources.append("unnest(%(states)s::text[]) s(state)")
-        conditions.append("t.state = s.state")
-        values["states"] = list(wanted.states)
+    where = " AND ".join(["t.tenant_id = n.id", *conditions])
+    branches = " UNION ALL ".join(_branches(where, wanted.states, values))
     query = f"""
-        SELECT p.id FROM {" CROSS JOIN ".join(sources)} CROSS JOIN LATERAL (
-            SELECT t.id FROM taskmill_task t WHERE {" AND ".join(conditions)}
-            ORDER BY t.id DESC LIMIT %(limit)s) p
+        SELECT p.id FROM {source} CROSS JOIN LATERAL ({branches}) p
         ORDER BY p.id DESC LIMIT %(limit)s
     """  # noqa: S608 - built from constants
     return query, values
+
+
+def _branches(where: str, states: Sequence[str], values: dict[str, Any]) -> Iterator[str]:
+    conditions = [where]
+    if states:
+        conditions = [f"{where} AND t.state = %(state{number})s" for number in range(len(states))]
+        values |= {f"state{number}": state for number, state in enumerate(states)}
+    for condition in conditions:
+        yield (
+            f"(SELECT t.id FROM taskmill_task t WHERE {condition}"  # noqa: S608 - built from constants
+            " ORDER BY t.id DESC LIMIT %(limit)s)"
+        )
