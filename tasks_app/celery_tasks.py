@@ -17,7 +17,8 @@ from tasks_app.registry import Handler, all_handlers
 def register(declared: Handler) -> Any:
     """Register the Celery task of a handler with the current and every later Celery application."""
     options: dict[str, Any] = {"platform_handler": declared, "__doc__": declared.description}
-    return shared_task(name=declared.type, base=PlatformTask, bind=True, **options)(_run)
+    decorate: Any = shared_task(name=declared.type, base=PlatformTask, bind=True, **options)
+    return decorate(_run)
 
 
 def _run(self: PlatformTask, *args: Any, **kwargs: Any) -> None:

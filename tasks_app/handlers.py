@@ -1,4 +1,7 @@
-"""The handlers that every installation has: an example to look at, and small ones to try the platform with."""
+"""The handlers that every installation has.
+
+An example to look at, and small ones to try the platform with.
+"""
 
 from __future__ import annotations
 

@@ -62,6 +62,7 @@ class Guard(threading.Thread):
     Args:
         terminate: ends a pool child by SIGKILL in the pool's own way.
         pool_pids: gives the pids of the pool.
+        tell: called after a report was put.
     """
 
     def __init__(
@@ -70,13 +71,14 @@ class Guard(threading.Thread):
         *,
         terminate: Callable[[int], None],
         pool_pids: Callable[[], list[int]],
+        tell: Callable[[], None],
     ) -> None:
         super().__init__(name="taskmill-guard", daemon=True)
         self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self.news = threading.Event()
         self._table = table
         self._terminate = terminate
         self._pool_pids = pool_pids
+        self._tell = tell
         self._watches: dict[tuple[int, int], _Watch] = {}
         self._lock = threading.Lock()
         self._strangers = kill.Strangers()
@@ -211,7 +213,7 @@ class Guard(threading.Thread):
 
     def _report(self, end: End, running: Running, how: str = "") -> None:
         self.reports.put(Report(end, running, how))
-        self.news.set()
+        self._tell()
 
 
 def _trust_end(at: float) -> float:

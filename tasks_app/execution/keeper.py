@@ -30,7 +30,6 @@ from tasks_app.execution.recover import cancel_revoked, end_timed_out
 from tasks_app.policies import ErrorInfo
 from tasks_app.telemetry import logger
 
-POLL_SECONDS: Final = 0.1
 HAND_BACK_LIMIT: Final = 20
 HAND_BACK_SECONDS: Final = (1.0, 3.0)
 
@@ -67,6 +66,7 @@ class LeaseKeeper(threading.Thread):
         self._vitals = vitals
         self._connection = Connection("lease", statement_timeout_seconds=conf().lease_seconds / 2)
         self._listening: psycopg.Connection[Any] | None = None
+        self._bell = orders().bell
         self._renew_at = 0.0
         self._waiting: list[Report] = []
         self._is_stopping = False
@@ -90,6 +90,7 @@ class LeaseKeeper(threading.Thread):
     def renew_soon(self) -> None:
         """Renew and report at the next step."""
         self._renew_at = 0.0
+        self._bell.ring()
 
     def stop_taking(self) -> None:
         """Show the worker as stopping."""
@@ -102,6 +103,7 @@ class LeaseKeeper(threading.Thread):
         Gives the database `seconds` for it.
         """
         self._end.set()
+        self._bell.ring()
         self.join(seconds)
         last = Connection("lease", statement_timeout_seconds=max(seconds, 0.1))
         try:
@@ -128,10 +130,16 @@ class LeaseKeeper(threading.Thread):
             self._renew_at = 0.0
 
     def _wait(self) -> None:
-        """Sleep a moment, shorter where a cancel is rung; a cancel is learned by renewing."""
-        for notice in self._connection.raw().notifies(timeout=POLL_SECONDS, stop_after=1):
-            if notice.payload == self._owner:
-                self.renew_soon()
+        """Sleep until it is time to renew, or until rung by the store or from inside."""
+        raw = self._connection.raw()
+        self._hear(raw)
+        self._bell.wait(raw.fileno(), max(0.0, self._renew_at - monotonic()))
+        self._hear(raw)
+
+    def _hear(self, raw: psycopg.Connection[Any]) -> None:
+        """Look at what is notified; a cancel is learned by renewing."""
+        if any(notice.payload == self._owner for notice in raw.notifies(timeout=0)):
+            self.renew_soon()
 
     def _renew(self) -> None:
         asked_at = monotonic()

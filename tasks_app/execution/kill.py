@@ -4,8 +4,8 @@ Daemons that left their session included.
 
 Every pool child and the worker's main process are subreapers: an orphan of a task becomes a child
 of its pool child (or, once that is dead, of the main process) instead of leaving the tree. The root
-of the tree is stopped first, so that it cannot fork while its descendants are killed. Linux only;
-elsewhere orphans can leave the tree.
+of the tree is stopped first, so that it cannot fork while its descendants are killed. Linux with
+/proc and its `children` files (CONFIG_PROC_CHILDREN, on in every distribution's kernel).
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
-
-import psutil
 
 from tasks_app.clock import monotonic
 
@@ -40,18 +38,29 @@ def is_alive(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:
         return False
-    except OSError:
-        return psutil.pid_exists(pid)
+    except ProcessLookupError:
+        return False
     return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
 
 
-def descendants(pid: int) -> list[psutil.Process]:
+def children_of(pid: int) -> list[int]:
+    """Give the children of a process, zombies included, without looking at every process."""
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(word) for word in children.read_text(encoding="ascii").split()]
+    return found
+
+
+def descendants(pid: int) -> list[int]:
     """Give the living processes below `pid`, without it."""
-    try:
-        below = psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-    return [process for process in below if is_alive(process.pid)]
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = children_of(waiting.pop())
+        found += below
+        waiting += below
+    return [one for one in found if is_alive(one)]
 
 
 def send(pid: int, number: signal.Signals) -> bool:
@@ -65,7 +74,7 @@ def send(pid: int, number: signal.Signals) -> bool:
 
 def ask_descendants_to_stop(pid: int) -> int:
     """Send SIGTERM to everything below `pid`; gives how many were asked."""
-    return sum(send(process.pid, signal.SIGTERM) for process in descendants(pid))
+    return sum(send(one, signal.SIGTERM) for one in descendants(pid))
 
 
 def kill_descendants(pid: int, *, seconds: float = 5.0) -> bool:
@@ -75,9 +84,9 @@ def kill_descendants(pid: int, *, seconds: float = 5.0) -> bool:
     """
     end = monotonic() + seconds
     while below := descendants(pid):
-        for process in below:
-            send(process.pid, signal.SIGKILL)
-        reap(process.pid for process in below)
+        for one in below:
+            send(one, signal.SIGKILL)
+        reap(below)
         if monotonic() > end:
             return not descendants(pid)
         _PAUSE.wait(_ROUND_SECONDS)
@@ -131,7 +140,7 @@ class Strangers:
         Gives how many.
         """
         now, own = monotonic(), set(known)
-        children = {child.pid for child in psutil.Process().children()} - own
+        children = set(children_of(os.getpid())) - own
         self._seen_at = {pid: self._seen_at.get(pid, now) for pid in children}
         due = [pid for pid, seen in self._seen_at.items() if now - seen >= self.ADOPTION_SECONDS]
         for pid in due:

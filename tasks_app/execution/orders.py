@@ -5,7 +5,10 @@ Which owns the database connection of the main process.
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import select
+import socket
 import uuid
 from dataclasses import dataclass
 from functools import cache
@@ -27,10 +30,31 @@ class HandBackOrder:
     task_type: str
 
 
+class Bell:
+    """Wakes the lease keeper from its wait; rung from any thread, before or during the wait."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = socket.socketpair()
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+
+    def ring(self) -> None:
+        """Wake it."""
+        with contextlib.suppress(BlockingIOError):
+            self._writing.send(b"1")
+
+    def wait(self, other: int, seconds: float) -> None:
+        """Wait until rung, until the file `other` can be read, or for some seconds."""
+        select.select([self._reading.fileno(), other], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            self._reading.recv(4096)
+
+
 class Orders:
     """A queue of orders; ids that are no UUIDs belong to ordinary Celery tasks and are ignored."""
 
     def __init__(self) -> None:
+        self.bell = Bell()
         self._waiting: queue.SimpleQueue[CancelOrder | HandBackOrder] = queue.SimpleQueue()
 
     def cancel(self, task_id: object) -> None:
@@ -38,12 +62,14 @@ class Orders:
         known = _as_uuid(task_id)
         if known is not None:
             self._waiting.put(CancelOrder(known))
+            self.bell.ring()
 
     def hand_back(self, task_id: object, dispatch_seq: int, task_type: str) -> None:
         """Ask for a hint to be handed back."""
         known = _as_uuid(task_id)
         if known is not None:
             self._waiting.put(HandBackOrder(known, dispatch_seq, task_type))
+            self.bell.ring()
 
     def take(self) -> list[CancelOrder | HandBackOrder]:
         """Give what waits."""

@@ -71,6 +71,7 @@ class LeaseStep(bootsteps.StartStopStep):
             self.table,
             terminate=lambda pid: worker.pool.terminate_job(pid, SIGKILL),
             pool_pids=lambda: _pool_pids(worker),
+            tell=orders().bell.ring,
         )
         self.keeper = LeaseKeeper(
             self.guard,
