@@ -38,4 +38,4 @@ def private_file(path: Path) -> Finding:
     """Check that nobody but the owner can read a file."""
     mode = stat.S_IMODE(path.stat().st_mode)
     fix = f"chmod 600 {path}" if mode & 0o077 else ""
-    return Finding(check=f"secrets.{path.name}", detail=f"mode {mode:04o}", fix=fix)
+    return Finding(check=f"secrets.file.{path.name}", detail=f"mode {mode:04o}", fix=fix)
