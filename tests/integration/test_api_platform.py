@@ -142,6 +142,15 @@ def test_dead_letters_are_filtered_and_grouped_by_cause(api: Api, tenant: Tenant
     assert groups[0]["first_seen_at"] <= groups[0]["last_seen_at"]
 
 
+@pytest.mark.parametrize(
+    "path", ["/dead-letters", "/dead-letters?group=true", "/dead-letters?type=tests.echo", "/stats"]
+)
+def test_nothing_of_another_tenant_is_ever_listed_or_counted(api: Api, path: str) -> None:
+    before = api.get(path).json()
+    make_task(make_tenant("other"), state="failed")
+    assert api.get(path).json() == before
+
+
 def test_the_frame_of_a_group_is_the_handlers_own() -> None:
     text = (
         'Traceback (most recent call last):\n  File "/app/tasks_app/execution/calling.py", line 1,'
