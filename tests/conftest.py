@@ -17,7 +17,6 @@ import pytest
 from tests.environment import RUN_DIRECTORY
 from tests.rabbitmq import rabbitmq  # noqa: F401 - a fixture
 
-
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
