@@ -18,7 +18,8 @@ INSERT INTO taskmill_task
 SELECT
     (lpad(to_hex(n.millisecond), 12, '0') || '7' || substr(md5(n.i::text), 1, 3) || '8'
         || substr(md5(n.i::text), 4, 15))::uuid,
-    (%(tenants)s::bigint[])[1 + n.i %% 5], n.type, CASE n.i %% 10 WHEN 0 THEN 'mail' ELSE 'default' END, 0,
+    (%(tenants)s::bigint[])[1 + n.i %% 5], n.type,
+    CASE n.i %% 10 WHEN 0 THEN 'mail' ELSE 'default' END, 0,
     n.state, 3, 3, jsonb_build_object('order', n.i, 'text', repeat('x', 300)), '{}', '{}', 100, '',
     3, 1, 0, 1, 0, 0, 0, 0, 1, n.at, n.at, n.at, n.at,
     CASE WHEN n.state IN ('success', 'failed', 'cancelled') THEN n.at END, 600,

@@ -22,7 +22,7 @@ import psycopg
 
 from tasks_app import progress as store
 from tasks_app.clock import monotonic
-from tasks_app.context import LogLine, Progress
+from tasks_app.context import LogLine, Progress, Sink
 from tasks_app.errors import LeaseLost
 from tasks_app.execution.connection import Connection
 from tasks_app.execution.interrupts import Interrupts
@@ -226,7 +226,7 @@ class LogCapture(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self.sink: AttemptSink | None = None
+        self.sink: Sink | None = None
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Take a record without the lock: an interrupt could come while it is held."""

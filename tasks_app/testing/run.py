@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -24,6 +26,7 @@ from tasks_app.conf import conf
 from tasks_app.context import AttemptInfo, Progress, TaskContext, running_in
 from tasks_app.errors import ProcessTimeout, TaskCancelled
 from tasks_app.execution.outcomes import Succeeded, failed, store_result
+from tasks_app.execution.sink import LogCapture
 from tasks_app.policies import ErrorInfo, decide_after_failure
 from tasks_app.registry import Handler
 from tasks_app.services.defaults import checked_payload
@@ -44,7 +47,8 @@ class Run:
             is the longest wait of the policy.
         progress: every report in order; a worker coalesces them.
         steps: keys of the steps begun, in order.
-        logs: the log lines; `logs.has("text")`.
+        logs: the log lines, those of the standard library at INFO or above too;
+            `logs.has("text")`.
         once_values: all that is stored for later attempts, by key, as JSON values.
     """
 
@@ -143,7 +147,8 @@ def _outcome(
     declared: Handler, payload: Any, context: TaskContext, sink: RecordingSink
 ) -> dict[str, Any]:
     try:
-        value = _call(declared, payload, context)
+        with _log_capture(sink):
+            value = _call(declared, payload, context)
     except ProcessTimeout as error:
         return _failure(declared, context, error)
     except (TaskCancelled, Exception, SystemExit) as error:  # noqa: BLE001 - the handler call
@@ -160,6 +165,17 @@ def _call(declared: Handler, payload: Any, context: TaskContext) -> Any:
     with running_in(context):
         returned = declared.function(*declared.arguments(payload, context))
         return _finish(returned) if declared.is_async else returned
+
+
+@contextmanager
+def _log_capture(sink: RecordingSink) -> Iterator[None]:
+    capture, root = LogCapture(), logging.getLogger()
+    capture.sink = sink
+    root.addHandler(capture)
+    try:
+        yield
+    finally:
+        root.removeHandler(capture)
 
 
 def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -80,6 +80,14 @@ def test_a_task_is_shown_under_its_own_name_and_id(flower: httpx.Client) -> None
     assert "payloads stay" not in str(shown)
 
 
+def test_a_failed_attempt_that_was_written_down_is_a_success_to_celery(
+    flower: httpx.Client,
+) -> None:
+    row = wait_state(submit("demo.fail", {"code": "E1", "message": "no"}))
+    assert row.state == "failed"
+    assert wait_for(lambda: _shown(flower, row.id), seconds=30)["name"] == "demo.fail"
+
+
 def test_flower_changes_nothing_and_asks_for_the_password(flower: httpx.Client) -> None:
     task_id = submit("demo.echo", {})
     answer = flower.post(f"/api/task/revoke/{task_id}", params={"terminate": "true"})

@@ -299,6 +299,16 @@ def test_progress_steps_and_logs_are_kept_in_order(declare: Declare) -> None:
     assert not run.logs.has("sent")
 
 
+def test_what_the_standard_library_logs_is_kept_too(declare: Declare) -> None:
+    def ship() -> None:
+        logging.getLogger("someones.library").warning("heard %s", "this")
+
+    run = declare(ship).test_run()
+    assert run.logs[0].message == "heard this"
+    assert run.logs[0].fields == {"logger": "someones.library"}
+    assert not any(type(one).__name__ == "LogCapture" for one in logging.getLogger().handlers)
+
+
 def test_once_is_skipped_where_an_earlier_attempt_stored_its_value(declare: Declare) -> None:
     charges: list[int] = []
 

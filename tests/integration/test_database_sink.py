@@ -1,0 +1,108 @@
+"""The worker's sink to the database keeps the promises of every sink."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tasks_app import transitions
+from tasks_app.clock import monotonic
+from tasks_app.context import AttemptInfo, LogLine, Progress
+from tasks_app.execution.connection import Connection
+from tasks_app.execution.interrupts import Interrupts
+from tasks_app.execution.logbuffer import LogBuffer
+from tasks_app.execution.sink import AttemptSink
+from tasks_app.execution.slots import SlotTable
+from tasks_app.models import Task
+from tasks_app.models.history import LogChunk
+from tests.factories import make_task, task_column
+from tests.sink_contract import SinkContract
+
+
+class InDatabase:
+    """One task whose attempts report through `AttemptSink`; looks at what the rows say."""
+
+    def __init__(self) -> None:
+        self._connection = Connection("test")
+        self._table = SlotTable(1)
+        self._task_id = make_task(state="dispatched")
+        self._start()
+
+    def _start(self) -> None:
+        with connection.cursor() as cursor:
+            claim = transitions.claim(
+                cursor,
+                self._task_id,
+                dispatch_seq=task_column(self._task_id, "dispatch_seq"),
+                owner="tests",
+                worker="tests:1",
+                lease_seconds=600,
+            )
+        assert claim is not None
+        self._claim = claim
+        self._run = self._table.publish(
+            0, os.getpid(), (claim.id, claim.epoch, monotonic(), monotonic() + 600)
+        )
+        self._sink = AttemptSink(
+            claim,
+            self._connection,
+            queue.SimpleQueue(),
+            lines=LogBuffer(claim.run_deadline, monotonic(), max_bytes=1_000_000),
+            interrupts=Interrupts(self._table, 0),
+            is_cancelled=lambda: self._table.is_cancelled(0, self._run),
+        )
+
+    def sink(self) -> AttemptSink:
+        return self._sink
+
+    def next_attempt(self) -> AttemptSink:
+        with connection.cursor() as cursor:
+            assert transitions.interrupt(cursor, self._task_id, epoch=self._claim.epoch)
+            transitions.dispatch(cursor, queue="default", room=1)
+        self._start()
+        return self._sink
+
+    def request_cancel(self) -> None:
+        running = self._table.read(0)
+        assert running is not None
+        self._table.order_cancel(running)
+
+    def last_progress(self) -> Progress:
+        self._sink.close()
+        row = Task.objects.get(id=self._task_id)
+        return Progress(
+            percent=row.progress, message=row.progress_message, detail=row.progress_detail or {}
+        )
+
+    def log_lines(self) -> list[LogLine]:
+        self._sink.close()
+        chunks = LogChunk.objects.filter(task_id=self._task_id).order_by("epoch", "number")
+        return [
+            LogLine(level=line["level"], message=line["message"], fields=line["fields"])
+            for chunk in chunks
+            for line in chunk.lines
+        ]
+
+    def info(self) -> AttemptInfo:
+        return AttemptInfo(
+            task_id=self._task_id, type="tests.echo", queue="default", tenant="default"
+        )
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDatabaseSink(SinkContract):
+    """The contract, run on `AttemptSink`."""
+
+    @pytest.fixture
+    def harness(self, transactional_db: Any) -> Iterator[InDatabase]:
+        found = InDatabase()
+        yield found
+        found.close()
