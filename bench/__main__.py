@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from time import perf_counter
+from types import FrameType
 
 from bench.report import costs, machine, table, write_lines
 from bench.rounds import QUICK, Sizes, measure
@@ -15,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
     sizes = QUICK if parser.parse_args().quick else Sizes()
+    signal.signal(signal.SIGTERM, _leave)
     start = perf_counter()
 
     def say(step: str) -> None:
@@ -29,6 +32,11 @@ def main() -> None:
         print(f"{name}: {value}")
     print(f"\n{table(found)}\n\n{costs(found, sizes)}\n")
     print(f"Took {perf_counter() - start:.0f} s; kept in {write_lines(found, sizes, about)}")
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End through the `finally` blocks that stop what was started."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

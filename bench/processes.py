@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 30.0
+CLIENT_SECONDS = 120.0
 POLL_SECONDS = 0.02
 
 
@@ -69,12 +70,7 @@ def run_client(module: str, *arguments: object, env: Mapping[str, str]) -> dict[
         BenchFault: it failed.
     """
     words = [sys.executable, "-m", module, *(str(word) for word in arguments)]
-    done = subprocess.run(
-        words, env=dict(env), cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise BenchFault(f"{' '.join(words[1:])}: {done.stdout[-500:]}{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(_run(words, env).splitlines()[-1])
     return found
 
 
@@ -84,16 +80,24 @@ def run_command(arguments: Sequence[str], *, env: Mapping[str, str]) -> str:
     Raises:
         BenchFault: it failed.
     """
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=dict(env),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return _run([sys.executable, *arguments], env)
+
+
+def _run(words: Sequence[str], env: Mapping[str, str]) -> str:
+    try:
+        done = subprocess.run(
+            words,
+            env=dict(env),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=CLIENT_SECONDS,
+        )
+    except subprocess.TimeoutExpired as fault:
+        raise BenchFault(f"{' '.join(words[1:])}: no end in {CLIENT_SECONDS:.0f} s") from fault
     if done.returncode != 0:
-        raise BenchFault(f"{' '.join(arguments)}: {done.stdout[-500:]}{done.stderr[-2000:]}")
+        raise BenchFault(f"{' '.join(words[1:])}: {done.stdout[-500:]}{done.stderr[-2000:]}")
     return done.stdout
 
 

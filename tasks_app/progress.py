@@ -2,7 +2,7 @@
 `ctx.once`.
 
 Fenced by the epoch like every write of a worker, but no state changes here. Called by the worker's
-sink only.
+sink only. The state in a guard is an expression for the reason given at `transitions.sql.STATE`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WITH moved AS (
         progress_detail = %(detail)s::jsonb,
         version = t.version + 1, event_seq = t.event_seq + 1, updated_at = greatest(t.updated_at,
             taskmill_now())
-    WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state IN ('running', 'cancelling')
+    WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state || '' IN ('running', 'cancelling')
     RETURNING t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at, t.worker,
         t.cancel_requested_at,
         t.progress, t.progress_message, t.progress_detail
@@ -104,8 +104,8 @@ def find_once(cursor: Cursor, task_id: uuid.UUID, key: str) -> tuple[Any] | None
 _STORE_ONCE = """
 INSERT INTO taskmill_once (task_id, key, value, epoch, at)
 SELECT t.id, %(key)s, %(value)s::jsonb, %(epoch)s, taskmill_now() FROM taskmill_task t
-WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state IN ('running', 'cancelling') FOR
-    UPDATE OF t
+WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state || '' IN ('running', 'cancelling')
+    FOR UPDATE OF t
 ON CONFLICT (task_id, key) DO NOTHING RETURNING 1
 """
 

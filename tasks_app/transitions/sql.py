@@ -28,6 +28,11 @@ ENDED = f"{MOVED}, t.worker, t.queued_at, t.started_at"
 PROCESSING_FROM = "CASE WHEN m.cancel_requested_at IS NULL THEN 'running' ELSE 'cancelling' END"
 """The state before a finish: CHECK constraints tie it to cancel_requested_at; no second read."""
 
+STATE = "t.state || ''"
+"""The state in a guard beside the primary key. An expression: for a bare column the planner may
+take the partial index of that state, small by its statistics, and read all of it, dead rows
+included."""
+
 ATTEMPTS_LEFT = "t.attempt - t.attempt_base < t.max_retry + 1"
 
 

@@ -19,6 +19,7 @@ from tasks_app.transitions.sql import (
     MOVED,
     NO_LEASE,
     PROCESSING_FROM,
+    STATE,
     TOUCH,
     attempt,
     event,
@@ -68,7 +69,7 @@ WITH moved AS (
         run_deadline = taskmill_now() + make_interval(secs => t.process_timeout),
         queue_deadline = NULL, started_at = taskmill_now(), sweeps = 0, hand_backs = 0,
         progress = 0, progress_message = '', progress_detail = NULL, {TOUCH}
-    WHERE t.id = %(id)s::uuid AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s
+    WHERE t.id = %(id)s::uuid AND {STATE} = 'dispatched' AND t.dispatch_seq = %(seq)s
       AND (t.queue_deadline IS NULL OR t.queue_deadline > taskmill_now())
     RETURNING {MOVED}, t.attempt_base, t.max_retry, t.type, t.queue, t.priority, t.payload,
         t.metadata, t.tags,
@@ -113,7 +114,7 @@ def claim(
 
 
 _GUARD = (
-    "WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state IN ('running', 'cancelling')"
+    f"WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND {STATE} IN ('running', 'cancelling')"
 )
 
 _SUCCEED = f"""
@@ -265,7 +266,7 @@ _CONFIRM_CANCEL = f"""
 WITH moved AS (
     UPDATE taskmill_task t SET state = 'cancelled', finished_at = greatest(t.updated_at,
         taskmill_now()), {NO_LEASE}, {TOUCH}
-    WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state = 'cancelling'
+    WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND {STATE} = 'cancelling'
     RETURNING {ENDED}, t.cancel_requested_by, t.cancel_reason
 ), {
     event(

@@ -32,19 +32,19 @@ MUTANTS = (
     Mutant(
         "finish without the epoch",
         WORKING,
-        "AND t.epoch = %(epoch)s AND t.state IN",
-        "AND t.state IN",
+        "AND t.epoch = %(epoch)s AND {STATE} IN",
+        "AND {STATE} IN",
     ),
     Mutant(
         "finish guarded by the attempt",
         WORKING,
-        "AND t.epoch = %(epoch)s AND t.state IN",
-        "AND t.attempt = %(epoch)s AND t.state IN",
+        "AND t.epoch = %(epoch)s AND {STATE} IN",
+        "AND t.attempt = %(epoch)s AND {STATE} IN",
     ),
     Mutant(
         "finish whatever the state",
         WORKING,
-        "AND t.epoch = %(epoch)s AND t.state IN ('running', 'cancelling')\"",
+        "AND t.epoch = %(epoch)s AND {STATE} IN ('running', 'cancelling')\"",
         'AND t.epoch = %(epoch)s"',
     ),
     Mutant(
@@ -69,14 +69,14 @@ MUTANTS = (
     Mutant(
         "claim without the state",
         WORKING,
-        "AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s",
+        "AND {STATE} = 'dispatched' AND t.dispatch_seq = %(seq)s",
         "AND t.dispatch_seq = %(seq)s",
     ),
     Mutant(
         "claim without the dispatch number",
         WORKING,
-        "AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s",
-        "AND t.state = 'dispatched'",
+        "AND {STATE} = 'dispatched' AND t.dispatch_seq = %(seq)s",
+        "AND {STATE} = 'dispatched'",
     ),
     Mutant(
         "claim after the queue deadline",
