@@ -164,6 +164,7 @@ def _become(account: pwd.struct_passwd) -> tuple[str, ...]:
     That right is added only where this Python lies in root's own directory.
     """
     plain = ("setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
-    reading = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-    tried = subprocess.run([*plain, *_python(), "-c", "import django"], check=False, cwd="/")
+    capability = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    reading = (*capability, "--securebits=+no_setuid_fixup")
+    tried = subprocess.run([*plain, *_python(), "-c", "import redis"], check=False, cwd="/")
     return plain if tried.returncode == 0 else (*plain, *reading)

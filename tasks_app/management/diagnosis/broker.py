@@ -84,9 +84,9 @@ def confirms(connection: kombu.Connection) -> Finding:
 
 def _publish_twice(channel: Any) -> bool:
     """Publish one message that has a queue and one that has none; say whether that came back."""
-    returned: list[int] = []
+    returned: list[int | None] = []
     channel.confirm_select()
-    channel.events["basic_return"].add(lambda error, *_: returned.append(error.code))
+    channel.events["basic_return"].add(lambda error, *_: returned.append(error.reply_code))
     queue = channel.queue_declare(exclusive=True, auto_delete=True).queue
     message = amqp.Message("doctor")
     channel.basic_publish_confirm(
@@ -97,7 +97,7 @@ def _publish_twice(channel: Any) -> bool:
             message, routing_key=f"{queue}.none", mandatory=True, confirm_timeout=_SECONDS
         )
     except amqp.ChannelError as error:
-        returned.append(error.code)
+        returned.append(error.reply_code)
     return _NO_ROUTE in returned
 
 
