@@ -24,6 +24,8 @@ from tests.protocol.walk import Walk
 @pytest.fixture
 def connection(db: None) -> Iterator[psycopg.Connection[Any]]:
     with connect("protocol") as opened:
+        opened.execute("SET statement_timeout = 0")
+        opened.execute("SET idle_in_transaction_session_timeout = 0")
         yield opened
 
 

@@ -29,7 +29,7 @@ from tests.protocol.world import World
 
 LEASE = 15.0
 GRACE = 5.0
-MAX_RESCUES = 2
+MAX_RESCUES = 1
 HAND_BACKS = 2
 PUBLISH_GRACE = 15.0
 REDISPATCH = 30.0

@@ -30,7 +30,9 @@ class World:
         self.start: datetime
         self.cursor: Any = connection.cursor()
         self.reference = Reference()
-        (self.start,) = self.cursor.execute("SELECT now()").fetchone()
+        now = connection.execute("SELECT now()").fetchone()
+        assert now is not None
+        (self.start,) = now
         self.tenant = create_tenant(self.cursor)
         self.set_clock(0.0)
 
