@@ -1,0 +1,106 @@
+"""The words of the README and the tutorial are run as they stand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.installations import Installation
+from tests.processes import ROOT
+
+README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "tutorial" / "your-first-task.md"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Give the fenced blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A platform with the tutorial's app installed."""
+    apps = tmp_path_factory.mktemp("apps")
+    shop = apps / "shop"
+    shop.mkdir()
+    (shop / "__init__.py").touch()
+    (shop / "handlers.py").write_text(blocks(TUTORIAL, "python")[0])
+    made = Installation(TASKMILL_APPS="shop", PYTHONPATH=str(apps))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.end()
+        made.remove()
+
+
+def shell(installation: Installation, script: str) -> list[Any]:
+    """Run a script as a reader would, in the checkout; gives the JSON values that it printed."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=ROOT,
+        env=os.environ | installation.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("{", "["))]
+
+
+def test_the_readme_s_screen_of_curl_does_what_it_says(installation: Installation) -> None:
+    script = next(block for block in blocks(README, "sh") if "make -s env" in block)
+    submitted, waited, kept, seen, cancelled, events, listed, stats = shell(installation, script)
+    assert submitted["status"] == "pending"
+    assert submitted["priority"] == 5
+    assert waited["status"] == "success"
+    assert waited["result"] == {"hello": "world"}
+    assert seen["id"] == kept["id"]
+    assert cancelled["id"] == kept["id"]
+    assert cancelled["status"] in {"processing", "cancelled"}
+    assert events["results"][0]["type"] == "task.created"
+    assert any(event["type"].startswith("task.cancel") for event in events["results"])
+    assert [task["status"] for task in listed["results"]] == ["success"]
+    assert stats
+
+
+def test_the_tutorial_s_handler_runs_and_its_payload_is_checked(
+    installation: Installation,
+) -> None:
+    curl = next(block for block in blocks(TUTORIAL, "sh") if "shop.pack" in block)
+    enter = 'eval "$(make -s env)"\n'
+    [task] = shell(installation, enter + curl)
+    assert task["result"] == {"packed": 2}
+    [refused] = shell(installation, enter + curl.replace('"items": ["cup", "tea"]', ""))
+    assert refused["status"] == 422
+    assert refused["errors"][0]["pointer"] == "/payload/items"
+
+
+def test_the_readme_s_handler_can_be_declared_and_run() -> None:
+    [code] = blocks(README, "python")
+    check = """
+run = process_order.test_run({"order_id": 3})
+assert run.state == "success", run
+assert run.result == {"items": 3}
+assert process_order.test_run({"order_id": 0}).error.code == "NOT_FOUND"
+"""
+    setup = "import django\ndjango.setup()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", setup + code + check],
+        cwd=ROOT,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
