@@ -28,9 +28,6 @@ log = logger(__name__)
 PACE_SECONDS = 0.005
 """Rounds do not follow faster: what is submitted meanwhile goes together."""
 
-REPOLL_SECONDS = 0.015
-"""Until the next look while a backlog waits for room in the window."""
-
 UNBLOCK_LEAST_SECONDS = 0.02
 UNBLOCK_SHARE = 10
 """Looking for free slots may take one part in so many of the loop's time."""
@@ -83,8 +80,12 @@ class DispatchWork:
         if monotonic() >= self._stamp_at:
             self._stamp(turn.connection)
         counts.update(dispatched=len(sending.batch), parked=sending.parked)
-        is_pressed = any(sending.moved[name] >= room for name, room in rooms.items())
-        return Round(counts=counts, wait_seconds=self._wait(is_pressed=is_pressed))
+        looks = [
+            self._windows[queue.name].look_in(queue.slots)
+            for queue in ready
+            if sending.moved[queue.name] >= rooms[queue.name]
+        ]
+        return Round(counts=counts, wait_seconds=self._wait(looks))
 
     def _unblock(self, turn: Turn) -> int:
         """Free parked tasks whose key has a slot again, in at most a tenth of the loop's time."""
@@ -153,12 +154,13 @@ class DispatchWork:
             part = confirmed[start : start + MOST_PER_STATEMENT]
             transitions.mark_published(connection.cursor(), part)
 
-    def _wait(self, *, is_pressed: bool) -> float:
-        if is_pressed:
-            return REPOLL_SECONDS
+    def _wait(self, looks: Sequence[float]) -> float:
+        """Give the seconds until the next round; `looks` are those of the queues with a backlog."""
         now = monotonic()
-        wait = min(self._settings.dispatch_poll_seconds, max(0.001, self._unblock_at - now))
-        return min(wait, max(0.001, self._stamp_at - now)) if self._confirmed else wait
+        due = [*looks, self._settings.dispatch_poll_seconds, self._unblock_at - now]
+        if self._confirmed and not looks:
+            due.append(self._stamp_at - now)
+        return max(0.001, min(due))
 
     def rest(self, connection: Connection | None) -> None:
         """Stamp what is left and disconnect from the broker; see `Work.rest`."""

@@ -15,6 +15,10 @@ REST_MOST_SECONDS = 2.0
 HORIZON_SECONDS = 0.25
 """A round is late now and then (a checkpoint, a slow confirm): the window bridges it."""
 
+LOOK_SOONEST_SECONDS = 0.015
+LOOK_LATEST_SECONDS = 0.1
+"""Bounds of the time between two looks while a backlog waits for room."""
+
 HALF_LIFE_SECONDS = 2.0
 """A measured rate counts half after that time: the window grows at once and shrinks slowly."""
 
@@ -49,6 +53,15 @@ class Window:
         if now < self._closed_until:
             return 0
         return max(0, self.size(slots) - outstanding)
+
+    def look_in(self, slots: int) -> float:
+        """Give the seconds until the next look while a backlog waits for room: as long as the
+        workers take for a quarter of the window, so that a round sends many hints and none is dry.
+        """
+        if not self._rate:
+            return LOOK_SOONEST_SECONDS
+        quarter = self.size(slots) / (4 * self._rate)
+        return min(max(quarter, LOOK_SOONEST_SECONDS), LOOK_LATEST_SECONDS)
 
     def _learn(self, outstanding: int, now: float) -> None:
         if self._seen_at is not None and now > self._seen_at:

@@ -66,3 +66,31 @@ def test_a_refused_queue_rests_longer_each_time_and_recovers() -> None:
     assert window.room(slots=4, outstanding=0, now=2.1) == 8
     assert window.answered(refused=0, now=2.1) == 0.0
     assert window.answered(refused=1, now=2.1) == 0.1
+
+
+def drained(slots: int, *, per_second: int, seconds: float) -> tuple[int, int]:
+    """Give the looks and the dry looks of a long backlog worked off at a steady rate."""
+    window = Window(least=8, most=1000)
+    now, worked, outstanding, looks, dry = 0.0, 0.0, 0, 0, 0
+    while now < seconds:
+        room = window.room(slots=slots, outstanding=outstanding, now=now)
+        window.sent(room)
+        wait = window.look_in(slots)
+        worked += per_second * wait
+        outstanding = max(0, outstanding + room - int(worked))
+        worked %= 1
+        now += wait
+        looks += 1
+        dry += outstanding == 0 and now > seconds / 2
+    return looks, dry
+
+
+def test_looks_are_few_and_no_worker_runs_dry() -> None:
+    for per_second in (20, 200, 1000, 3000):
+        looks, dry = drained(2, per_second=per_second, seconds=10.0)
+        assert dry == 0
+        assert looks < 10 / 0.04
+
+
+def test_an_unmeasured_queue_is_looked_at_soon() -> None:
+    assert Window(least=8, most=1000).look_in(2) == 0.015
