@@ -1,13 +1,14 @@
-"""`python -m bench [--quick]`: measure, print, keep."""
+"""`python -m bench [--quick] [--results DIRECTORY]`: measure, print, keep."""
 
 from __future__ import annotations
 
 import argparse
 import signal
+from pathlib import Path
 from time import perf_counter
 from types import FrameType
 
-from bench.report import costs, machine, table, write_lines
+from bench.report import RESULTS, costs, machine, table, write_lines
 from bench.rounds import QUICK, Sizes, measure
 from bench.stage import Stage
 
@@ -16,7 +17,9 @@ def main() -> None:
     """Run the measurements and print them."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
-    sizes = QUICK if parser.parse_args().quick else Sizes()
+    parser.add_argument("--results", type=Path, default=RESULTS, help="directory of JSON lines")
+    options = parser.parse_args()
+    sizes = QUICK if options.quick else Sizes()
     signal.signal(signal.SIGTERM, _leave)
     start = perf_counter()
 
@@ -31,7 +34,8 @@ def main() -> None:
     for name, value in about.items():
         print(f"{name}: {value}")
     print(f"\n{table(found)}\n\n{costs(found, sizes)}\n")
-    print(f"Took {perf_counter() - start:.0f} s; kept in {write_lines(found, sizes, about)}")
+    path = write_lines(found, sizes, about, directory=options.results)
+    print(f"Took {perf_counter() - start:.0f} s; kept in {path}")
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -113,10 +113,12 @@ def costs(found: Sequence[Figures], sizes: Sizes) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def write_lines(found: Sequence[Figures], sizes: Sizes, about: dict[str, str]) -> Path:
+def write_lines(
+    found: Sequence[Figures], sizes: Sizes, about: dict[str, str], *, directory: Path
+) -> Path:
     """Append one JSON line per system to the results of today; give the file."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{about['at'][:10]}.jsonl"
+    directory.mkdir(exist_ok=True)
+    path = directory / f"{about['at'][:10]}.jsonl"
     with path.open("a", encoding="utf8") as output:
         for one in found:
             line = {"machine": about, "sizes": asdict(sizes), **asdict(one)}

@@ -24,7 +24,7 @@ class Sizes:
         submit_seconds: length of one round of submissions one by one.
         bulk_tasks: tasks of one round of bulk submission.
         drain_tasks: tasks of one backlog.
-        tuned_tasks: tasks of the backlog of the tuned peer.
+        tuned_tasks: tasks of the backlog of the tuned peer; 0 leaves it out.
         samples: latencies of one round.
     """
 
@@ -37,7 +37,7 @@ class Sizes:
 
 
 QUICK = Sizes(
-    rounds=1, submit_seconds=0.5, bulk_tasks=500, drain_tasks=300, tuned_tasks=100, samples=10
+    rounds=1, submit_seconds=0.5, bulk_tasks=500, drain_tasks=200, tuned_tasks=0, samples=10
 )
 
 
@@ -103,7 +103,8 @@ def measure(stage: Stage, sizes: Sizes, say: Say) -> list[Figures]:
         _latencies(found, (ours, ours_valkey, peer), sizes, say)
         for system in (ours, ours_valkey, peer):
             found[system.name].memory = system.memory()
-    return [*found.values(), _tuned(stage, sizes, say)]
+    tuned = [_tuned(stage, sizes, say)] if sizes.tuned_tasks else []
+    return [*found.values(), *tuned]
 
 
 @contextmanager
@@ -127,7 +128,6 @@ def _submissions(
         for system in systems:
             say(f"submissions, round {number + 1}: {system.name}")
             figures = found[system.name]
-            system.empty()
             for clients in (1, 8):
                 rate = system.submit(clients, sizes.submit_seconds)
                 figures.submit.setdefault(clients, []).append(rate)
