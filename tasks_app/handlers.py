@@ -9,10 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks_app.context import TaskContext
-from tasks_app.errors import Permanent, TaskError
-from tasks_app.policies import Retry
-from tasks_app.registry import handler
+from tasks_app.errors import TaskError
+from tasks_app.public import Permanent, Retry, TaskContext, handler
 
 
 class _Payload(BaseModel):

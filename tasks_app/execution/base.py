@@ -11,7 +11,9 @@ from __future__ import annotations
 import uuid
 from typing import Any, ClassVar, NoReturn
 
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # stubs lack it
 from celery import Task
+from celery.exceptions import Retry
 from celery.worker.request import Request
 from celery.worker.state import revoked as revoked_ids
 from celery.worker.state import task_ready
@@ -21,9 +23,14 @@ from tasks_app.execution.child import current_child
 from tasks_app.execution.orders import orders
 from tasks_app.execution.runner import run_hint
 from tasks_app.registry import Handler
+from tasks_app.states import Verb
 from tasks_app.telemetry import logger
 
 log = logger(__name__)
+
+
+class AttemptFailed(Exception):
+    """An attempt failed; its row and history say how. Shown by Flower, stored by nobody."""
 
 
 class PlatformRequest(Request):
@@ -33,9 +40,18 @@ class PlatformRequest(Request):
     """
 
     def on_failure(self, exc_info: Any, *_: Any, **__: Any) -> None:
-        """Note that the hint is done with; a dead child is the lease keeper's business."""
+        """Tell those who watch Celery's events how the attempt ended.
+
+        A dead child is the lease keeper's business.
+        """
         task_ready(self)
-        log.debug("hint ended with an exception", task_id=self.id, reason=str(exc_info.exception))
+        error = exc_info.exception
+        error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+        if isinstance(error, Retry):
+            self.send_event("task-retried", exception=str(error.exc or error), traceback="")
+        elif isinstance(error, AttemptFailed):
+            self.send_event("task-failed", exception=str(error), traceback="")
+        log.debug("hint ended with an exception", task_id=self.id, reason=str(error))
 
     def on_timeout(self, soft: bool, _timeout: float) -> None:
         """Do nothing: the process timeout is the lease keeper's."""
@@ -65,12 +81,18 @@ class PlatformTask(Task[Any, None]):
     platform_handler: ClassVar[Handler]
     ignore_result = True
     store_errors_even_if_ignored = False
+    throws = (AttemptFailed,)
     acks_late = False
     track_started = False
     max_retries = 0
 
     def run(self, *args: Any, **_kwargs: Any) -> None:
-        """Run the hint that this Celery message is."""
+        """Run the hint that this Celery message is.
+
+        Raises:
+            AttemptFailed: the attempt failed for good; written already, this is for Celery's eyes.
+            Retry: the attempt failed and another follows; likewise.
+        """
         child = current_child()
         if child is None:
             raise ConfigurationError("platform tasks run in the prefork pool of a Taskmill worker")
@@ -78,7 +100,11 @@ class PlatformTask(Task[Any, None]):
         if hint is None:
             log.warning("message is no hint, dropped", task_type=self.name, task_id=self.request.id)
             return
-        run_hint(child, self.platform_handler, *hint)
+        ended = run_hint(child, self.platform_handler, *hint)
+        if ended is not None and ended.verb is Verb.RETRY:
+            raise Retry(exc=AttemptFailed(ended.attempt_outcome))
+        if ended is not None and ended.verb is Verb.FAIL:
+            raise AttemptFailed(ended.attempt_outcome)
 
     def apply_async(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Refuse.

@@ -26,7 +26,7 @@ from tasks_app.errors import LeaseLost, ProcessTimeout
 from tasks_app.execution import kill
 from tasks_app.execution.child import Child
 from tasks_app.execution.connection import BROKEN
-from tasks_app.execution.finish import plan_write, write_fenced
+from tasks_app.execution.finish import Write, plan_write, write_fenced
 from tasks_app.execution.logbuffer import LogBuffer
 from tasks_app.execution.outcomes import (
     Abandoned,
@@ -44,14 +44,15 @@ from tasks_app.transitions import Claim, DispatchedTask
 log = logger(__name__)
 
 
-def run_hint(child: Child, handler: Handler, task_id: uuid.UUID, dispatch_seq: int) -> None:
-    """Run the attempt that a hint names, if it is still to be had.
+def run_hint(child: Child, handler: Handler, task_id: uuid.UUID, dispatch_seq: int) -> Write | None:
+    """Run the attempt that a hint names, if it is still to be had; gives what was written of it.
 
     Args:
         dispatch_seq: the hint's number; an older one than the row's claims nothing.
     """
     if child.table.is_stopping:
-        return _give_back(child, handler, task_id, dispatch_seq)
+        _give_back(child, handler, task_id, dispatch_seq)
+        return None
     claimed_at = monotonic()
     claim = _claim(child, task_id, dispatch_seq)
     if claim is None:
@@ -61,10 +62,9 @@ def run_hint(child: Child, handler: Handler, task_id: uuid.UUID, dispatch_seq: i
         with structlog.contextvars.bound_contextvars(
             task_id=str(task_id), attempt=claim.attempt, worker=child.worker
         ):
-            _persist(attempt, _run(attempt))
+            return _persist(attempt, _run(attempt))
     finally:
         child.table.clear(child.index, child.pid)
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +188,16 @@ def _after_exception(attempt: Attempt, error: BaseException) -> Outcome:
     return failed(error)
 
 
-def _persist(attempt: Attempt, outcome: Outcome) -> None:
+def _persist(attempt: Attempt, outcome: Outcome) -> Write | None:
     attempt.sink.close()
     claim, child = attempt.claim, attempt.child
     write = plan_write(claim, outcome)
     if write is None:
         log.info("attempt abandoned, its lease is gone", epoch=claim.epoch)
-        return
+        return None
     try:
-        write_fenced(child.connection, claim.id, claim.epoch, write, worker=child.worker)
+        won = write_fenced(child.connection, claim.id, claim.epoch, write, worker=child.worker)
     except BROKEN as error:
         log.warning("attempt left to the rescue", reason=str(error)[:200], epoch=claim.epoch)
+        return None
+    return write if won else None

@@ -66,10 +66,10 @@ def _known_workers(client: httpx.Client) -> dict[str, Any]:
     return found
 
 
-def _shown(client: httpx.Client, task_id: Any) -> dict[str, Any] | None:
+def _shown(client: httpx.Client, task_id: Any, state: str = "SUCCESS") -> dict[str, Any] | None:
     found: dict[str, Any] = client.get("/api/tasks").json()
     one: dict[str, Any] | None = found.get(str(task_id))
-    return one if one and one["state"] == "SUCCESS" else None
+    return one if one and one["state"] == state else None
 
 
 def test_a_task_is_shown_under_its_own_name_and_id(flower: httpx.Client) -> None:
@@ -80,12 +80,14 @@ def test_a_task_is_shown_under_its_own_name_and_id(flower: httpx.Client) -> None
     assert "payloads stay" not in str(shown)
 
 
-def test_a_failed_attempt_that_was_written_down_is_a_success_to_celery(
-    flower: httpx.Client,
-) -> None:
+def test_a_failure_is_shown_as_one_and_a_retry_on_its_way_to_success(flower: httpx.Client) -> None:
     row = wait_state(submit("demo.fail", {"code": "E1", "message": "no"}))
     assert row.state == "failed"
-    assert wait_for(lambda: _shown(flower, row.id), seconds=30)["name"] == "demo.fail"
+    failed = wait_for(lambda: _shown(flower, row.id, "FAILURE"), seconds=30)
+    assert failed["name"] == "demo.fail"
+    retried = submit("demo.fail", {"code": "TIMEOUT", "permanent": False, "message": "again"})
+    wait_state(retried, "retrying")
+    assert wait_for(lambda: _shown(flower, retried, "RETRY"), seconds=30)["name"] == "demo.fail"
 
 
 def test_flower_changes_nothing_and_asks_for_the_password(flower: httpx.Client) -> None:
