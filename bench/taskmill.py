@@ -71,7 +71,8 @@ class Taskmill:
             ["manage.py", "shell", "--verbosity", "0", "-c", _MAKE_KEY], env=self.env
         )
         self.env["BENCH_TOKEN"] = token.strip().splitlines()[-1]
-        web = f"-m uvicorn config.asgi:application --port {self.port} --no-access-log"
+        options = "--loop uvloop --http httptools --lifespan off --no-access-log"
+        web = f"-m uvicorn config.asgi:application --port {self.port} {options}"
         started = self._start("web", f"{web} --log-level warning")
         self._start("engine", "manage.py engine")
 
@@ -91,8 +92,8 @@ class Taskmill:
 
     def start_worker(self) -> None:
         """Start the prefork worker."""
-        options = f"--concurrency={CONCURRENCY} --loglevel=WARNING"
-        self._start("worker", f"-m celery -A config worker {options}")
+        options = f"--concurrency={CONCURRENCY} --without-mingle --without-gossip"
+        self._start("worker", f"-m celery -A config worker {options} --loglevel=WARNING")
 
     def stop_worker(self) -> None:
         """Stop the worker."""
