@@ -38,16 +38,24 @@ print(create_api_key(tenant=tenant, name="faults", scopes=SCOPES)[1])
 
 
 class Platform:
-    """The platform under test; `directory` holds all it writes."""
+    """The platform under test.
 
-    def __init__(self, directory: Path, *, broker: RabbitMQ | None) -> None:
+    Args:
+        directory: holds all it writes.
+        broker: RabbitMQ, or None for a Valkey of its own.
+        programs: PostgreSQL's, or None for the embedded ones.
+    """
+
+    def __init__(
+        self, directory: Path, *, broker: RabbitMQ | None, programs: Path | None = None
+    ) -> None:
         self.directory = directory
         self.rabbitmq = broker
         self.port = free_port()
         self.ledger = directory / "ledger"
         self.ledger.touch()
         self.postgres = Postgres(
-            directory / "postgres", directory / "run", log=directory / "pg.log"
+            directory / "postgres", directory / "run", log=directory / "pg.log", binaries=programs
         )
         self.valkey = Valkey(
             directory / "valkey", directory / "run" / "valkey.sock", log=directory / "valkey.log"
