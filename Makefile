@@ -18,11 +18,11 @@ help: ## List what can be made
 	$(PYTHON) -m venv .venv
 
 .venv/.run: requirements.txt | .venv/bin/pip
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 .venv/.ready: requirements.txt requirements-dev.txt | .venv/bin/pip
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.txt
 	@touch .venv/.run $@
 
 setup: .venv/.ready ## Create the virtual environment with all dependencies

@@ -29,6 +29,7 @@ from tasks_app.management.supervisor import Program
 
 HOST: Final = "127.0.0.1"
 READY_SECONDS: Final = 90.0
+BACKLOG: Final = 1024
 START_ORDER: Final = ("engine", "worker", "web", "beat")
 STOP_ORDER: Final = ("web", "beat", "worker", "engine")
 _DATABASE_PORTION: Final = "128MB"
@@ -92,7 +93,7 @@ def take_directory(var: Path) -> Lock:
 
 
 def take_port(port: int) -> socket.socket:
-    """Bind the port; the web process inherits it, so that it is ours over its restarts.
+    """Listen on the port; the web process inherits it, so that it is ours over its restarts.
 
     Raises:
         PortTaken: it is not to be had.
@@ -103,6 +104,7 @@ def take_port(port: int) -> socket.socket:
     taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         taken.bind((HOST, port))
+        taken.listen(BACKLOG)  # until then, another one could bind it too
     except OSError as error:
         taken.close()
         raise PortTaken(
@@ -202,7 +204,7 @@ class Readiness:
         return self.is_ready
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=2.0)
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=1.0)
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == http.HTTPStatus.OK

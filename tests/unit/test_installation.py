@@ -21,7 +21,6 @@ from tests.rabbitmq import free_port
 
 def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
     with take_port(free_port()) as taken:
-        taken.listen()
         with socket.create_connection(taken.getsockname()), taken.accept()[0] as accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
