@@ -20,9 +20,12 @@ from tests.rabbitmq import free_port
 
 
 def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
-    with take_port(free_port()) as taken:
-        with socket.create_connection(taken.getsockname()), taken.accept()[0] as accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    with (
+        take_port(free_port()) as taken,
+        socket.create_connection(taken.getsockname()),
+        taken.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 def test_a_port_is_taken_once() -> None:
