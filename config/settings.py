@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import django_stubs_ext
 from kombu import Exchange, Queue
 
@@ -188,6 +190,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     {"confirm_publish": True} if IS_RABBITMQ else {"visibility_timeout": 3600, "socket_timeout": 30}
 )
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_DB_REUSE_MAX = sys.maxsize  # config.celery gives them back for less
 CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = "quorum" if IS_RABBITMQ else None
 
