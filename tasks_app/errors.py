@@ -121,6 +121,7 @@ class NotFinished(RequestError):
 
     code = "not_finished"
     http_status = 409
+    is_retryable = True
 
 
 class DuplicateTask(RequestError):
@@ -139,7 +140,7 @@ class IdempotencyConflict(RequestError):
 
 
 class IdempotencyMismatch(RequestError):
-    """This Idempotency-Key was used with another body; use a new key for a new request."""
+    """This Idempotency-Key was used for another request; use a new key for a new request."""
 
     code = "idempotency_mismatch"
     http_status = 422

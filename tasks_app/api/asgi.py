@@ -4,7 +4,7 @@ Django's own ASGI handler starts a thread per request and changes threads at eve
 to /api/v1 and the probes need none of those middlewares, so they are answered here: resolved and
 read on the event loop, run whole in one thread, sent from the loop. Waits (`Prefer: wait`) hold no
 thread. Everything else, asynchronous views included, goes to Django's handler.
-Source: docs/adr/0008-web-threads.md.
+Source: docs/adr/0005-web-threads.md.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from typing_extensions import override
 
+from tasks_app.api.failures import authenticated
 from tasks_app.errors import NotAuthenticated
-from tasks_app.services.keys import Principal, find_caller
+from tasks_app.services.keys import Principal
 
 SCHEME = "bearer "
 
@@ -23,11 +24,13 @@ class ApiKeyAuthentication(BaseAuthentication):
 
         Raises:
             NotAuthenticated: there is no token, or not one in force.
+            RateLimited: too many tokens from this address were not.
         """
         header = request.META.get("HTTP_AUTHORIZATION", "")
         if header[: len(SCHEME)].lower() != SCHEME:
             raise NotAuthenticated(is_token_missing=True)
-        return None, find_caller(header[len(SCHEME) :].strip())
+        address = request.META.get("REMOTE_ADDR") or ""
+        return None, authenticated(header[len(SCHEME) :].strip(), address)
 
     @override
     def authenticate_header(self, request: Request) -> str:

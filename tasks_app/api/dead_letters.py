@@ -6,11 +6,12 @@ import uuid
 from datetime import datetime
 from typing import Any, Final
 
-from drf_spectacular.utils import OpenApiParameter
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tasks_app.api.answers import Count, DeadLetterGroupList, DeadLetterList
+from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pagination import PAGE_PARAMETERS, invalid_parameter, page_of, read_page_request
 from tasks_app.api.views import ApiView
 from tasks_app.errors import ValidationFailed
@@ -41,17 +42,41 @@ class DeadLetterSelection(BaseModel):
         return self.model_dump(exclude={"ids"}, exclude_none=True)
 
 
+class DeadLettersShown(RootModel[DeadLetterList | DeadLetterGroupList]):
+    """A page of dead letters, or with `group=true` their groups."""
+
+
 class DeadLettersView(ApiView):
     """Tasks that are out of attempts, newest first."""
 
     scopes = {"GET": "tasks:read"}
-    query = (
-        OpenApiParameter("type", str),
-        OpenApiParameter("queue", str),
-        OpenApiParameter("code", str, description="Code of the last error."),
-        OpenApiParameter("group", bool, description="Group by cause instead."),
-        *PAGE_PARAMETERS,
-    )
+    operations = {
+        "GET": Operation(
+            name="list_dead_letters",
+            tag="dead letters",
+            summary="List dead letters, or group them by cause",
+            description=(
+                "Tasks that ended as `failed`, `error` or `timeout`, the newest first. With"
+                " `group=true` the newest 5,000 grouped by type, error code and raising frame."
+            ),
+            query=(
+                Parameter(name="type", description="Task type.", schema={"type": "string"}),
+                Parameter(name="queue", description="Queue.", schema={"type": "string"}),
+                Parameter(
+                    name="code", description="Code of the last error.", schema={"type": "string"}
+                ),
+                Parameter(
+                    name="group",
+                    description="Group by cause instead.",
+                    schema={"type": "boolean", "default": False},
+                ),
+                *PAGE_PARAMETERS,
+            ),
+            replies={
+                200: Reply(description="A page, or the groups.", model=DeadLettersShown),
+            },
+        )
+    }
 
     def get(self, request: Request) -> Response:
         """List them, or group them by cause with `?group=true`; filters `type`, `queue`, `code`."""
@@ -90,8 +115,16 @@ class DeadLettersRetryView(ApiView):
     """Run dead letters again, all attempts granted anew; at most 10,000 a call."""
 
     scopes = {"POST": "tasks:submit"}
-    request_model = DeadLetterSelection
-    answers = {"POST": (202,)}
+    operations = {
+        "POST": Operation(
+            name="retry_dead_letters",
+            tag="dead letters",
+            summary="Run dead letters again",
+            description="Those named or those that fit, at most 10,000 a call; attempts anew.",
+            body=DeadLetterSelection,
+            replies={202: Reply(description="How many were queued.", model=Count)},
+        )
+    }
 
     def post(self, request: Request) -> Response:
         """Answer 202 with the number of tasks queued."""
@@ -104,8 +137,16 @@ class DeadLettersPurgeView(ApiView):
     """Delete dead letters with their history; at most 10,000 a call."""
 
     scopes = {"POST": "tasks:admin"}
-    request_model = DeadLetterSelection
-    answers = {"POST": (202,)}
+    operations = {
+        "POST": Operation(
+            name="purge_dead_letters",
+            tag="dead letters",
+            summary="Delete dead letters",
+            description="Those named or those that fit, with their history; at most 10,000 a call.",
+            body=DeadLetterSelection,
+            replies={202: Reply(description="How many were deleted.", model=Count)},
+        )
+    }
 
     def post(self, request: Request) -> Response:
         """Answer 202 with the number of tasks deleted."""

@@ -76,7 +76,7 @@ class IdempotentPost:
 
     def _once(self, key: str, request: Request, kwargs: Mapping[str, Any]) -> Answer:
         caller: Caller = self.caller  # type: ignore[attr-defined]  # ApiView's
-        record = Record(caller.tenant_id, key, request.path[:255], fingerprint_of(request.data))
+        record = Record(caller.tenant_id, key, request.path[:255], fingerprint_of(request))
         with transaction.atomic():
             earlier = record.open()
             if earlier is not None:
@@ -96,9 +96,13 @@ def check_key(key: str) -> None:
         raise ValidationFailed(f"{HEADER} must be 1 to 255 visible ASCII characters")
 
 
-def fingerprint_of(body: Any) -> bytes:
-    """Give the SHA-256 of a body in canonical form: key order and white space do not matter."""
-    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
+def fingerprint_of(request: Request) -> bytes:
+    """Give the SHA-256 of what a request asks for: its body and its query, in canonical form.
+
+    White space, the order of keys and the order of different parameters do not matter.
+    """
+    asked = {"body": request.data, "query": dict(request.query_params.lists())}
+    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 _OPEN = """
@@ -142,7 +146,7 @@ class Record:
 
         Raises:
             IdempotencyConflict: a twin holds it and has not finished within `LOCK_TIMEOUT`.
-            IdempotencyMismatch: it was used with another body.
+            IdempotencyMismatch: it was used with another body or query.
         """
         with connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")

@@ -16,10 +16,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from tasks_app.api.failures import authenticated
 from tasks_app.api.problems import problem_response
 from tasks_app.api.schema import openapi_document
-from tasks_app.errors import NotAuthenticated, known_problems
-from tasks_app.services.keys import find_caller
+from tasks_app.errors import NotAuthenticated, RateLimited, known_problems
 
 STRICT: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -41,8 +41,8 @@ def readers_only(view: View) -> View:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             try:
-                find_caller(token.strip())
-            except NotAuthenticated as error:
+                authenticated(token.strip(), request.META.get("REMOTE_ADDR") or "")
+            except (NotAuthenticated, RateLimited) as error:
                 return problem_response(error, request)
             return view(request)
         if request.user.is_authenticated and request.user.is_staff:

@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 
 import orjson
 from django.utils.crypto import salted_hmac
-from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
+from tasks_app.api.operation import Parameter
 from tasks_app.api.renderers import to_json
 from tasks_app.errors import ValidationFailed
 
@@ -21,8 +21,16 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAC_BYTES: Final = 12
 PAGE_PARAMETERS: Final = (
-    OpenApiParameter("limit", int, description=f"Rows on a page, 1 to {MAX_LIMIT}."),
-    OpenApiParameter("cursor", str, description="Where the page begins; from `next`, `previous`."),
+    Parameter(
+        name="limit",
+        description="Rows on a page.",
+        schema={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    ),
+    Parameter(
+        name="cursor",
+        description="Where the page begins; from `next` or `previous`.",
+        schema={"type": "string"},
+    ),
 )
 Row = TypeVar("Row")
 

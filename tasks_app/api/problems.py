@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework import exceptions
 
+from tasks_app.api.answers import Problem
 from tasks_app.api.renderers import to_json
 from tasks_app.errors import (
     Forbidden,
@@ -32,9 +33,7 @@ from tasks_app.errors import (
 from tasks_app.telemetry import logger
 
 CONTENT_TYPE: Final = "application/problem+json"
-RESERVED: Final = frozenset(
-    {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"}
-)
+RESERVED: Final = frozenset(Problem.model_fields)
 _INNER_FIELDS: Final = frozenset({"retry_after", "is_token_missing", "allow"})
 _log = logger(__name__)
 

@@ -1,108 +1,235 @@
-"""The OpenAPI 3.1 document: what the views declare, problems, one operation per task type.
+"""The OpenAPI 3.1 document: what the views say of themselves, and what follows from it.
 
-Views declare `request_model` (a pydantic model), `query` (their query parameters) and `answers`
-(method -> success statuses); what they leave out is described as any JSON object.
+Each view's `operations` name bodies, parameters and answers; the scope comes from its `scopes`.
+From these follow the problems that an operation can be answered with and the headers of every
+answer. `typed_operations` adds one operation per task type.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.plumbing import ResolvedComponent
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from typing_extensions import override
 
+from tasks_app.api.answers import Problem
+from tasks_app.api.operation import REPLY_HEADERS, REQUEST_HEADERS, Operation, Reply
 from tasks_app.api.problems import CONTENT_TYPE
 from tasks_app.api.renderers import to_json
-from tasks_app.registry import all_handlers, discover
+from tasks_app.api.typed_operations import add_typed_operations
+from tasks_app.errors import (
+    ConfigurationError,
+    Forbidden,
+    IdempotencyConflict,
+    IdempotencyMismatch,
+    MalformedJson,
+    NotAuthenticated,
+    PayloadTooLarge,
+    PreconditionFailed,
+    RateLimited,
+    RequestError,
+    ScopeMissing,
+    StoreUnavailable,
+    TaskmillError,
+    TaskNotFound,
+    UnknownTaskType,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
 
-TYPED_PATH: Final = "/api/v1/task-types/{task_type}/tasks"
-PROBLEM: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "RFC 9457 problem; `type` opens the page that explains `code`.",
-    "required": ["type", "title", "status", "detail", "instance", "code", "request_id", "errors"],
-    "properties": {
-        "type": {"type": "string", "format": "uri"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string"},
-        "code": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "pointer": {"type": "string"},
-                    "code": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-            },
-        },
-    },
+SCHEMA_REFERENCE: Final = "#/components/schemas/{model}"
+SECURITY: Final = {
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "tm_<environment>_<id>_<secret>",
+        "description": "An API key; each operation names the scope that it needs.",
+    }
 }
+TAGS: Final = {
+    "tasks": "Submit work, watch it, steer it.",
+    "history": "What a task did and left behind.",
+    "task types": "What can be submitted, with one typed operation each.",
+    "dead letters": "Tasks out of attempts.",
+    "platform": "Workers, numbers and probes.",
+}
+_PATH_PARAMETERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
+    "task_id": ({"type": "string", "format": "uuid"}, "The task's id."),
+    "task_type": ({"type": "string"}, "The task type, such as `orders.process`."),
+}
+_PLACEHOLDER: Final = re.compile(r"{(\w+)}")
+_EVERYWHERE: Final = (RequestError, Forbidden)
+_WITH_A_KEY: Final = (NotAuthenticated, ScopeMissing, RateLimited)
+_WITH_A_BODY: Final = (MalformedJson, PayloadTooLarge, UnsupportedMediaType, ValidationFailed)
+_WITH_IDEMPOTENCY: Final = (IdempotencyConflict, IdempotencyMismatch, ValidationFailed)
+_OURS: Final = (TaskmillError, StoreUnavailable)
+_PROBLEM: Final = {CONTENT_TYPE: {"schema": {"$ref": SCHEMA_REFERENCE.format(model="Problem")}}}
 
 
 class ApiSchema(AutoSchema):
     """Describes an `ApiView`."""
 
-    def get_override_parameters(self) -> list[Any]:
-        """Give the query parameters that the view declares for GET."""
-        return list(getattr(self.view, "query", ())) if self.method == "GET" else []
+    view: Any
 
-    def get_request_serializer(self) -> Any:
-        """Give the body's model."""
-        if self.method not in {"POST", "PATCH", "PUT"}:
-            return None
-        return getattr(self.view, "request_model", None) or OpenApiTypes.OBJECT
+    @override
+    def get_operation(
+        self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any
+    ) -> dict[str, Any]:
+        """Give the operation object, and put the models that it names into the registry.
 
-    def get_response_serializers(self) -> Any:
-        """Give the successful answers; problems are added to all operations afterwards."""
-        declared: Mapping[str, tuple[int, ...]] = getattr(self.view, "answers", {})
-        statuses = declared.get(self.method, (200,))
-        return {
-            status: OpenApiResponse(OpenApiTypes.OBJECT, description="Success")
-            for status in statuses
+        Raises:
+            ConfigurationError: the view does not describe this method.
+        """
+        operation = self.view.operations.get(method)
+        if operation is None:
+            raise ConfigurationError(f"{type(self.view).__name__}.operations lacks {method}")
+        _register(registry, Problem)
+        scope = None if self.view.is_public else self.view.scopes[method]
+        found: dict[str, Any] = {
+            "operationId": operation.name,
+            "tags": [operation.tag],
+            "summary": operation.summary,
+            "description": _description(operation, scope),
+            "parameters": list(_parameters(operation, path)),
+            "responses": _responses(registry, operation, path, is_public=self.view.is_public),
+            "security": [] if self.view.is_public else [{"apiKey": []}],
         }
-
-    def get_summary(self) -> str | None:
-        """Give the first line of the method's docstring."""
-        doc = getattr(getattr(self.view, self.method.lower(), None), "__doc__", None)
-        return doc.strip().split("\n")[0].rstrip(".") if doc else None
-
-    def get_description(self) -> str:  # type: ignore[override]  # as the library overrides DRF
-        """Give the view's docstring."""
-        return (type(self.view).__doc__ or "").strip()
-
-    def get_operation_id(self) -> str:
-        """Give a name made of the method and the path, unique by construction."""
-        words = self.path.removeprefix("/api/v1/").replace("{", "").replace("}", "")
-        return f"{self.method.lower()}_{words.replace('/', '_').replace('-', '_')}"
-
-    def get_tags(self) -> list[str]:
-        """Group by the first word of the path."""
-        return [self.path.removeprefix("/api/v1/").split("/")[0]]
+        if operation.body is not None or operation.any_body:
+            schema = {} if operation.body is None else _register(registry, operation.body)
+            found["requestBody"] = {
+                "required": operation.is_body_required,
+                "content": {kind: {"schema": schema} for kind in operation.media_types},
+            }
+        return found
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # library
-    """The bearer token."""
+def _description(operation: Operation, scope: str | None) -> str:
+    if scope is None:
+        return f"{operation.description}\n\nOpen to all: needs no API key."
+    needed = f"an API key with the scope `{scope}`" if scope else "an API key"
+    return f"{operation.description}\n\nNeeds {needed}."
 
-    target_class = "tasks_app.api.authentication.ApiKeyAuthentication"
-    name = "apiKey"
 
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:  # noqa: ARG002 - an override
-        """Give the security scheme."""
-        return {
-            "type": "http",
-            "scheme": "bearer",
-            "bearerFormat": "tm_<environment>_<id>_<secret>",
+def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:
+    for name in _PLACEHOLDER.findall(path):
+        schema, text = _PATH_PARAMETERS[name]
+        yield {"name": name, "in": "path", "required": True, "schema": schema, "description": text}
+    for one in operation.query:
+        yield {
+            "name": one.name,
+            "in": "query",
+            "schema": one.schema,
+            "description": one.description,
         }
+    for name in (*operation.headers, "X-Request-Id"):
+        schema, text = REQUEST_HEADERS[name]
+        yield {"name": name, "in": "header", "schema": schema, "description": text}
+
+
+def _responses(
+    registry: Any, operation: Operation, path: str, *, is_public: bool
+) -> dict[str, Any]:
+    usual = ["X-Request-Id", *([] if is_public else ["RateLimit", "RateLimit-Policy"])]
+    found = {
+        str(status): _reply(registry, reply, usual) for status, reply in operation.replies.items()
+    }
+    by_status: dict[str, dict[type[TaskmillError], None]] = defaultdict(dict)
+    for kind in problems_of(operation, path, is_public=is_public):
+        by_status[str(kind.http_status)][kind] = None
+    for status in sorted(by_status):
+        found.setdefault(status, _problem(list(by_status[status]), usual))
+    return found | {"5XX": _problem(_OURS, usual[:1])}
+
+
+def _reply(registry: Any, reply: Reply, usual: list[str]) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "description": reply.description,
+        "headers": _headers([*reply.headers, *usual]),
+    }
+    if reply.has_body:
+        schema = {} if reply.model is None else _register(registry, reply.model, "serialization")
+        shown["content"] = {"application/json": {"schema": schema}}
+    return shown
+
+
+def _headers(names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _problem(kinds: Iterable[type[TaskmillError]], usual: list[str]) -> dict[str, Any]:
+    kinds = list(kinds)
+    lines = [f"`{one.code}`: {(one.__doc__ or '').strip().split(chr(10))[0]}" for one in kinds]
+    more = ["Retry-After"] if any(one.is_retryable for one in kinds) else []
+    more += ["WWW-Authenticate"] if NotAuthenticated in kinds else []
+    return {
+        "description": "\n\n".join(lines),
+        "headers": _headers([*more, *usual]),
+        "content": _PROBLEM,
+    }
+
+
+def problems_of(
+    operation: Operation, path: str, *, is_public: bool
+) -> Iterator[type[TaskmillError]]:
+    """Give the request errors that an operation can be answered with."""
+    yield from _EVERYWHERE
+    if not is_public:
+        yield from _WITH_A_KEY
+    if operation.body is not None or operation.any_body:
+        yield from _WITH_A_BODY
+    if operation.query:
+        yield ValidationFailed
+    if "Idempotency-Key" in operation.headers:
+        yield from _WITH_IDEMPOTENCY
+    if "If-Match" in operation.headers:
+        yield PreconditionFailed
+    if "{task_id}" in path:
+        yield TaskNotFound
+    if "{task_type}" in path:
+        yield UnknownTaskType
+    yield from operation.problems
+
+
+class _Plain(GenerateJsonSchema):
+    """Leaves out titles made of field names, and defaults that say nothing to a client."""
+
+    @override
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    @override
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        if self.mode == "serialization" or schema.get("default") is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+
+def _register(
+    registry: Any, model: type[BaseModel], mode: JsonSchemaMode = "validation"
+) -> dict[str, str]:
+    """Put a model and those that it uses among the components; give the reference to it.
+
+    Raises:
+        ConfigurationError: two different models have one name.
+    """
+    schema = model.model_json_schema(
+        ref_template=SCHEMA_REFERENCE, schema_generator=_Plain, mode=mode
+    )
+    inner = schema.pop("$defs", {})
+    for name, one in (inner | {model.__name__: schema}).items():
+        component = ResolvedComponent(name, ResolvedComponent.SCHEMA, one, name)  # type: ignore[no-untyped-call]  # library
+        registry.register_on_missing(component)
+        if registry[component].schema != one:
+            raise ConfigurationError(f"two models are called {name}")
+    return {"$ref": SCHEMA_REFERENCE.format(model=model.__name__)}
 
 
 def only_api(endpoints: list[Any], **_: Any) -> list[Any]:
@@ -111,61 +238,16 @@ def only_api(endpoints: list[Any], **_: Any) -> list[Any]:
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add problems to every operation and expand typed submission (postprocessing hook)."""
+    """Add headers, security, tags and typed submission (postprocessing hook)."""
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {})["Problem"] = PROBLEM
-    content = {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    components["responses"] = {"Problem": {"description": "Not carried out.", "content": content}}
-    for path in result["paths"].values():
-        for operation in path.values():
-            operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
-    _expand_types(result)
+    components["headers"] = {
+        name: {"schema": schema, "description": text}
+        for name, (schema, text) in REPLY_HEADERS.items()
+    }
+    components["securitySchemes"] = SECURITY
+    result["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    add_typed_operations(result)
     return result
-
-
-def _expand_types(result: dict[str, Any]) -> None:
-    template = result["paths"].get(TYPED_PATH, {}).get("post")
-    if template is None:
-        return
-    discover()
-    for handler in all_handlers():
-        operation = copy.deepcopy(template)
-        name = f"Payload_{handler.type.replace('.', '_').replace('-', '_')}"
-        result["components"]["schemas"] |= _as_components(name, handler.payload_schema())
-        operation["operationId"] = f"submit_{name.removeprefix('Payload_')}"
-        operation["summary"] = f"Submit {handler.type}"
-        operation["description"] = handler.description
-        operation["parameters"] = [
-            one for one in operation.get("parameters", []) if one["in"] != "path"
-        ]
-        schema = {"$ref": f"#/components/schemas/{name}"}
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schema}},
-        }
-        result["paths"][TYPED_PATH.replace("{task_type}", handler.type)] = {"post": operation}
-
-
-def _as_components(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Move a JSON Schema and its `$defs` under names of their own."""
-    schema = copy.deepcopy(schema)
-    inner = schema.pop("$defs", {})
-    found = {name: schema, **{f"{name}_{key}": value for key, value in inner.items()}}
-    _rename(found, f"#/components/schemas/{name}_")
-    return found
-
-
-def _rename(value: Any, prefix: str) -> None:
-    if isinstance(value, dict):
-        target = value.get("$ref")
-        if isinstance(target, str) and target.startswith("#/$defs/"):
-            value["$ref"] = prefix + target.removeprefix("#/$defs/")
-        mapping = value.get("discriminator", {})
-        for key, aim in mapping.get("mapping", {}).items() if isinstance(mapping, dict) else ():
-            mapping["mapping"][key] = aim.replace("#/$defs/", prefix)
-    for child in value.values() if isinstance(value, dict) else value:
-        if isinstance(child, dict | list):
-            _rename(child, prefix)
 
 
 @cache

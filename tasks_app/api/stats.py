@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tasks_app.api.answers import Stats
+from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pagination import invalid_parameter
 from tasks_app.api.views import ApiView
 from tasks_app.selectors import statistics
@@ -31,7 +32,25 @@ class StatsView(ApiView):
     """
 
     scopes = {"GET": "tasks:read"}
-    query = (OpenApiParameter("window", str, enum=list(WINDOW_SECONDS), default="24h"),)
+    operations = {
+        "GET": Operation(
+            name="get_stats",
+            tag="platform",
+            summary="Count and measure tasks",
+            description=(
+                "`totals` counts all kept tasks; `finished`, `queues` and `types` measure those"
+                " submitted within the window. Counts stop at a cap and then say `capped`."
+            ),
+            query=(
+                Parameter(
+                    name="window",
+                    description="How far back.",
+                    schema={"type": "string", "enum": list(WINDOW_SECONDS), "default": "24h"},
+                ),
+            ),
+            replies={200: Reply(description="The numbers.", model=Stats)},
+        )
+    }
 
     def get(self, request: Request) -> Response:
         """Answer for `?window=1h|24h|7d`, 24h by default."""

@@ -9,6 +9,8 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tasks_app.api.answers import AttemptList, EventList, LogLineList
+from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pagination import invalid_parameter, read_number
 from tasks_app.api.renderers import to_json
 from tasks_app.api.tasks import TaskView
@@ -27,7 +29,12 @@ from tasks_app.states import FINISHED, State, status_of
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 MAX_NUMBER: Final = 2_147_483_647
-_PLACE: Final = re.compile(r"^(\d{1,15})\.(\d{1,9})\.(\d{1,9})$")
+_PLACE: Final = re.compile(r"^([0-9]{1,15})\.([0-9]{1,9})\.([0-9]{1,9})$")
+_LIMIT: Final = Parameter(
+    name="limit",
+    description="Rows at most.",
+    schema={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+)
 
 
 class HistoryView(TaskView):
@@ -52,6 +59,16 @@ class TaskResult(HistoryView):
     """`GET /tasks/{id}/result`."""
 
     scopes = {"GET": "tasks:read"}
+    operations = {
+        "GET": Operation(
+            name="get_task_result",
+            tag="history",
+            summary="Get the raw result",
+            description="The JSON that the handler returned, without an envelope.",
+            replies={200: Reply(description="The result.")},
+            problems=(NotFinished, StateConflict),
+        )
+    }
 
     def get(self, _request: Request, **_: Any) -> HttpResponse:
         """Give the raw JSON of the result.
@@ -78,6 +95,23 @@ class TaskEvents(HistoryView):
     """`GET /tasks/{id}/events`."""
 
     scopes = {"GET": "tasks:read"}
+    operations = {
+        "GET": Operation(
+            name="list_task_events",
+            tag="history",
+            summary="List what happened to a task",
+            description="Its events, oldest first; go on with the `after` of the answer.",
+            query=(
+                Parameter(
+                    name="after",
+                    description="Sequence of the last event that is known.",
+                    schema={"type": "integer", "minimum": 0, "maximum": MAX_NUMBER, "default": 0},
+                ),
+                _LIMIT,
+            ),
+            replies={200: Reply(description="The events.", model=EventList)},
+        )
+    }
 
     def get(self, request: Request, **_: Any) -> Response:
         """Give the events after `after`, oldest first, and the sequence to go on from."""
@@ -91,6 +125,15 @@ class TaskAttempts(HistoryView):
     """`GET /tasks/{id}/attempts`."""
 
     scopes = {"GET": "tasks:read"}
+    operations = {
+        "GET": Operation(
+            name="list_task_attempts",
+            tag="history",
+            summary="List the runs of a task",
+            description="Those that ended; tracebacks only with the scope `tasks:admin`.",
+            replies={200: Reply(description="The attempts.", model=AttemptList)},
+        )
+    }
 
     def get(self, _request: Request, **_: Any) -> Response:
         """Give the ended runs; their tracebacks with the scope `tasks:admin`."""
@@ -104,6 +147,33 @@ class TaskLogs(HistoryView):
     """`GET /tasks/{id}/logs`."""
 
     scopes = {"GET": "tasks:read"}
+    operations = {
+        "GET": Operation(
+            name="list_task_logs",
+            tag="history",
+            summary="List what a task logged",
+            description="Its log lines, oldest first; go on with the `after` of the answer.",
+            query=(
+                Parameter(
+                    name="after",
+                    description="Id of the last line that is known.",
+                    schema={"type": "string", "pattern": _PLACE.pattern},
+                ),
+                _LIMIT,
+                Parameter(
+                    name="attempt",
+                    description="Of this attempt alone.",
+                    schema={"type": "integer", "minimum": 1, "maximum": MAX_NUMBER},
+                ),
+                Parameter(
+                    name="level",
+                    description="The least level wanted.",
+                    schema={"type": "string", "enum": list(LEVELS)},
+                ),
+            ),
+            replies={200: Reply(description="The log lines.", model=LogLineList)},
+        )
+    }
 
     def get(self, request: Request, **_: Any) -> Response:
         """Give the log lines after the line `after`, oldest first, and the line to go on from."""
@@ -111,7 +181,7 @@ class TaskLogs(HistoryView):
         level = request.query_params.get("level")
         if level is not None and level not in LEVELS:
             raise invalid_parameter("level", f"level is one of {', '.join(LEVELS)}")
-        attempt = read_number(request, "attempt", default=0, least=0, most=MAX_NUMBER)
+        attempt = read_number(request, "attempt", default=0, least=1, most=MAX_NUMBER)
         after = _read_place(request)
         lines = task_logs(
             task_id=self.task_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,7 +12,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app import registry
-from tasks_app.api.pagination import PageRequest, invalid_parameter, page_of, read_page_request
+from tasks_app.api.answers import TaskList
+from tasks_app.api.operation import Operation, Parameter, Reply
+from tasks_app.api.pagination import (
+    PAGE_PARAMETERS,
+    PageRequest,
+    invalid_parameter,
+    page_of,
+    read_page_request,
+)
 from tasks_app.api.pagination import read_number as read_whole
 from tasks_app.api.views import ApiView
 from tasks_app.selectors import Place, TaskFilter, TaskOrder, task_object, task_rows, tasks_count
@@ -22,25 +30,41 @@ MAX_OFFSET: Final = 10_000
 COUNT_SHOWN: Final = 10_000
 MAX_TEXT: Final = 200
 _SORTS: Final = ("created_at", "-created_at", "finished_at", "-finished_at")
-_KNOWN: Final = frozenset(
-    {
-        "status",
-        "state",
-        "type",
-        "queue",
-        "tag",
-        "concurrency_key",
-        "schedule",
-        "created_after",
-        "created_before",
-        "q",
-        "sort",
-        "limit",
-        "cursor",
-        "offset",
-        "count",
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+_SORT: Final = {"type": "string", "enum": list(_SORTS), "default": "-created_at"}
+_INSTANT: Final = {"type": "string", "format": "date-time"}
+
+
+def _words(known: Iterable[str]) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "string", "enum": list(known)}}
+
+
+def _parameters() -> Iterator[Parameter]:
+    filters: dict[str, tuple[str, dict[str, Any]]] = {
+        "status": ("Any of these, repeated or joined by commas.", _words(Status)),
+        "state": ("Any of these, repeated or joined by commas.", _words(State)),
+        "type": ("Task type.", _TEXT),
+        "queue": ("Queue.", _TEXT),
+        "tag": ("All of these.", {"type": "array", "items": _TEXT}),
+        "concurrency_key": ("Concurrency key.", _TEXT),
+        "schedule": ("Key of the schedule that fired them.", _TEXT),
+        "created_after": ("Submitted at this instant or later.", _INSTANT),
+        "created_before": ("Submitted before this instant.", _INSTANT),
+        "q": ("A task type, or how the id begins.", _TEXT),
+        "sort": ("`-` is the newest first.", _SORT),
+        "offset": (
+            "Rows to pass over; use `cursor` for more.",
+            {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0},
+        ),
+        "count": ("Count what fits.", {"type": "boolean", "default": False}),
     }
-)
+    for name, (description, schema) in filters.items():
+        yield Parameter(name=name, description=description, schema=schema)
+    yield from PAGE_PARAMETERS
+
+
+PARAMETERS: Final = tuple(_parameters())
+_KNOWN: Final = frozenset(one.name for one in PARAMETERS)
 _ID_PREFIX: Final = re.compile(r"^[0-9a-f][0-9a-f-]{0,35}$", re.IGNORECASE)
 
 
@@ -48,6 +72,16 @@ class TaskListing(ApiView):
     """The GET of `/tasks`."""
 
     scopes = {"GET": "tasks:read"}
+    operations = {
+        "GET": Operation(
+            name="list_tasks",
+            tag="tasks",
+            summary="List tasks",
+            description="The newest first unless `sort` says otherwise.",
+            query=PARAMETERS,
+            replies={200: Reply(description="A page of tasks.", model=TaskList)},
+        )
+    }
 
     def get(self, request: Request, **_: Any) -> Response:
         """List tasks, the newest first unless `sort` says otherwise."""

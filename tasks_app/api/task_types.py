@@ -8,6 +8,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app import registry
+from tasks_app.api.answers import TaskTypeList, TaskTypeWithStatistics
+from tasks_app.api.operation import Operation, Reply
 from tasks_app.api.views import ApiView
 from tasks_app.conf import conf
 from tasks_app.selectors import type_statistics
@@ -17,6 +19,15 @@ class TaskTypeCollection(ApiView):
     """`GET /task-types`."""
 
     scopes = {"GET": "tasks:read"}
+    operations = {
+        "GET": Operation(
+            name="list_task_types",
+            tag="task types",
+            summary="List the task types",
+            description="By name, with the JSON Schemas of payload and result and the defaults.",
+            replies={200: Reply(description="The task types.", model=TaskTypeList)},
+        )
+    }
 
     def get(self, _request: Request, **_: Any) -> Response:
         """List the task types by name."""
@@ -27,6 +38,15 @@ class TaskTypeDetail(ApiView):
     """`GET /task-types/{type}`."""
 
     scopes = {"GET": "tasks:read"}
+    operations = {
+        "GET": Operation(
+            name="get_task_type",
+            tag="task types",
+            summary="Get one task type",
+            description="With numbers over its latest 1,000 tasks.",
+            replies={200: Reply(description="The task type.", model=TaskTypeWithStatistics)},
+        )
+    }
 
     def get(self, _request: Request, **kwargs: Any) -> Response:
         """Give one task type, with statistics over its latest tasks."""

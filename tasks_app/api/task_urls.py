@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from tasks_app.api import task_history, task_types, tasks
+from tasks_app.api import bulk, submissions, task_history, task_types, tasks
 
 task_routes: list[URLPattern | URLResolver] = [
-    path("tasks", tasks.TaskCollection.as_view(), name="tasks"),
-    path("tasks/bulk", tasks.BulkSubmission.as_view(), name="tasks-bulk"),
+    path("tasks", submissions.TaskCollection.as_view(), name="tasks"),
+    path("tasks/bulk", bulk.BulkSubmission.as_view(), name="tasks-bulk"),
     path("tasks/<str:task_id>", tasks.TaskDetail.as_view(), name="task"),
     path("tasks/<str:task_id>/cancel", tasks.TaskCancel.as_view(), name="task-cancel"),
     path("tasks/<str:task_id>/retry", tasks.TaskRetry.as_view(), name="task-retry"),
-    path("tasks/<str:task_id>/rerun", tasks.TaskRerun.as_view(), name="task-rerun"),
+    path("tasks/<str:task_id>/rerun", submissions.TaskRerun.as_view(), name="task-rerun"),
     path("tasks/<str:task_id>/result", task_history.TaskResult.as_view(), name="task-result"),
     path("tasks/<str:task_id>/events", task_history.TaskEvents.as_view(), name="task-events"),
     path("tasks/<str:task_id>/attempts", task_history.TaskAttempts.as_view(), name="task-attempts"),
@@ -20,6 +20,8 @@ task_routes: list[URLPattern | URLResolver] = [
     path("task-types", task_types.TaskTypeCollection.as_view(), name="task-types"),
     path("task-types/<str:task_type>", task_types.TaskTypeDetail.as_view(), name="task-type"),
     path(
-        "task-types/<str:task_type>/tasks", tasks.TypedSubmission.as_view(), name="task-type-tasks"
+        "task-types/<str:task_type>/tasks",
+        submissions.TypedSubmission.as_view(),
+        name="task-type-tasks",
     ),
 ]

@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from typing_extensions import override
 
+from tasks_app.api.operation import Operation
 from tasks_app.api.parsers import JSONParser
 from tasks_app.api.renderers import JSONRenderer
 from tasks_app.api.throttling import Allowance
@@ -47,11 +48,13 @@ class ApiView(APIView):
     Attributes:
         scopes: method (GET, POST, ...) -> the scope its caller needs, "" for any key. Every method
             of the view must be named.
+        operations: method -> what the OpenAPI document says of it.
         max_body_bytes: largest body; None for one payload plus 64 KiB.
         is_public: answers without a key (probes); then neither scope nor rate limit applies.
     """
 
     scopes: ClassVar[Mapping[str, str]] = {}
+    operations: ClassVar[Mapping[str, Operation]] = {}
     max_body_bytes: ClassVar[int | None] = None
     is_public: ClassVar[bool] = False
     request: Request

@@ -11,6 +11,7 @@ from typing import Any, Final
 from django.db import connection
 
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.rows import decoded
 
 GROUPING_CAP: Final = 5_000
 TRACEBACK_TAIL: Final = 6_000
@@ -97,7 +98,8 @@ def dead_letters_listed(
     values = wanted.values(tenant_id) | {"most": most, "at": at, "id": task_id}
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return rows_as_dicts(cursor)
+        rows = rows_as_dicts(cursor)
+    return [row | {"error": decoded(row["error"]), "worker": row["worker"] or None} for row in rows]
 
 
 _CAUSES = """

@@ -5,36 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from tasks_app.selectors.shapes import Task
 from tasks_app.states import FINISHED, status_of
 
 API_ROOT: Final = "/api/v1"
-_AS_STORED: Final = (
-    "type",
-    "queue",
-    "priority",
-    "state",
-    "version",
-    "progress",
-    "progress_message",
-    "progress_detail",
-    "attempt",
-    "max_retry",
-    "created_at",
-    "updated_at",
-    "started_at",
-    "finished_at",
-    "queue_timeout",
-    "process_timeout",
-    "cancel_requested_at",
-    "payload",
-    "metadata",
-    "tags",
-    "result",
-    "error",
-    "concurrency_key",
-    "max_concurrency",
-    "schedule",
+_DERIVED: Final = frozenset(
+    {"id", "status", "done", "run_at", "retry_of", "parent", "worker", "waiting", "links"}
 )
+_AS_STORED: Final = tuple(name for name in Task.model_fields if name not in _DERIVED)
 
 
 def task_object(
@@ -47,7 +25,7 @@ def task_object(
         waiting: reasons from `selectors.waiting_reasons`; None where they were not asked for.
 
     Returns:
-        Every key of the contract. `run_at` is null for a task that may start since its creation.
+        Every field of `shapes.Task`. `run_at` is null for a task that may start since its creation.
     """
     shown: dict[str, Any] = {"id": str(row["id"])}
     shown.update((name, row[name]) for name in _AS_STORED)

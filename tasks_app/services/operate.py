@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from django.db import connection
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from tasks_app.errors import PreconditionFailed, StateConflict
 from tasks_app.selectors import find_task
@@ -27,6 +27,11 @@ from tasks_app.transitions import revise
 _TRIES: Final = 5
 
 
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for one in schema["properties"].values():
+        one.pop("default", None)
+
+
 class Changes(Strict):
     """A merge patch of a pending task; a key left out stays as it is.
 
@@ -35,6 +40,8 @@ class Changes(Strict):
         tags: the whole new list; null for none.
         metadata: merged by RFC 7386: null removes a key, null as a whole removes all.
     """
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
 
     priority: Priority = 0
     queue: QueueName = "default"

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -82,14 +83,23 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
 
 Text = Annotated[str, AfterValidator(_without_nul)]
 Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_instant)]
-QueueName = Annotated[str, AfterValidator(_queue_name)]
+QueueName = Annotated[
+    str,
+    AfterValidator(_queue_name),
+    WithJsonSchema({"type": "string", "pattern": QUEUE_PATTERN.pattern}),
+]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 Seconds = Annotated[int, Field(ge=1, le=MAX_TIMEOUT_SECONDS)]
 Tag = Annotated[Text, Field(min_length=1, max_length=64)]
 Tags = Annotated[list[Tag], Field(max_length=50), AfterValidator(_unique_tags)]
 Metadata = Annotated[dict[Text, Any], AfterValidator(_metadata)]
 Key = Annotated[Text, Field(min_length=1, max_length=200)]
-Url = Annotated[Text, Field(max_length=2048), AfterValidator(_address)]
+Url = Annotated[
+    Text,
+    Field(max_length=2048),
+    AfterValidator(_address),
+    WithJsonSchema({"type": "string", "format": "uri", "maxLength": 2048}),
+]
 
 
 class Strict(BaseModel):

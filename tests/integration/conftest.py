@@ -10,6 +10,14 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 
+@pytest.fixture(autouse=True)
+def no_failures_yet() -> None:
+    """Forget the failed authentications of other tests."""
+    from tasks_app.api.failures import failures
+
+    failures.forget()
+
+
 @pytest.fixture
 def staff(django_user_model: type[User]) -> Callable[..., Client]:
     """Log a staff user with these permissions in."""

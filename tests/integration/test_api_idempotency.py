@@ -36,6 +36,20 @@ def test_another_body_under_the_same_key_is_refused(api: Api) -> None:
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
 
 
+def test_another_query_under_the_same_key_is_refused(api: Api) -> None:
+    path = "/task-types/tests.order/tasks"
+
+    def post(query: str) -> tuple[int, str | None]:
+        answer = api.post(f"{path}?{query}", {"order_id": 4}, Idempotency_Key="a")
+        return answer.status_code, answer.json().get("code")
+
+    assert post("priority=2&tags=a&tags=b") == (202, None)
+    assert post("tags=a&tags=b&priority=2") == (202, None)
+    for other in ("priority=3&tags=a&tags=b", "priority=2&tags=b&tags=a", ""):
+        assert post(other) == (422, "idempotency_mismatch")
+    assert Task.objects.count() == 1
+
+
 def test_a_refused_request_leaves_its_key_free(api: Api) -> None:
     wrong = api.post("/tasks", {"type": "no.such", "payload": {}}, Idempotency_Key="a")
     assert wrong.status_code == 404

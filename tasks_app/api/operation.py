@@ -1,0 +1,126 @@
+"""What a view says about each of its methods: the one source of the OpenAPI document.
+
+A view declares `operations`: method -> `Operation`. What follows from it (problems of a missing
+key, of a wrong body, of an idempotency key, the headers of every answer) is added by
+`tasks_app.api.schema`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from tasks_app.errors import TaskmillError
+from tasks_app.selectors.shapes import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A parameter of the query.
+
+    Attributes:
+        schema: JSON Schema; lists are given by repeating the parameter.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A successful answer.
+
+    Attributes:
+        model: pydantic model of the body; None for any JSON.
+        has_body: False for an answer without one.
+        headers: names of `REPLY_HEADERS` that it may carry beside those of every answer.
+    """
+
+    description: str
+    model: Any = None
+    has_body: bool = True
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one address.
+
+    Attributes:
+        name: unique; generated clients name their functions after it.
+        body: pydantic model of the request's body; None without a body.
+        any_body: the body may be any JSON.
+        is_body_required: False where an empty body is taken too.
+        media_types: of the body.
+        headers: names of `REQUEST_HEADERS` that it reads.
+        problems: what can go wrong beyond what follows from the rest.
+    """
+
+    name: str
+    tag: str
+    summary: str
+    description: str
+    replies: Mapping[int, Reply]
+    body: type[BaseModel] | None = None
+    any_body: bool = False
+    is_body_required: bool = True
+    media_types: tuple[str, ...] = ("application/json",)
+    query: tuple[Parameter, ...] = ()
+    headers: tuple[str, ...] = ()
+    problems: tuple[type[TaskmillError], ...] = field(default=())
+
+
+REQUEST_HEADERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
+    "Idempotency-Key": (
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+        "Repeat a request safely: the first answer is replayed for 24 hours.",
+    ),
+    "Prefer": (
+        {"type": "string"},
+        "`wait=N` waits up to N seconds, at most 60, before it answers.",
+    ),
+    "If-Match": (
+        {"type": "string"},
+        "The ETag of the version to change; 412 when there is a newer one.",
+    ),
+    "If-None-Match": (
+        {"type": "string"},
+        "The ETag of the version that is known; 304 while the task has no other.",
+    ),
+    "X-Request-Id": (
+        {"type": "string", "pattern": "^[A-Za-z0-9._~:/+=-]{1,128}$"},
+        "Names the request in logs and problems; made up where it is missing.",
+    ),
+    "traceparent": (
+        {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+        "W3C trace context, handed to the handler.",
+    ),
+}
+REPLY_HEADERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
+    "X-Request-Id": ({"type": "string"}, "The request's id."),
+    "RateLimit": ({"type": "string"}, "Requests left, and the seconds until more are given."),
+    "RateLimit-Policy": ({"type": "string"}, "The limit of the key and its window in seconds."),
+    "Location": ({"type": "string"}, "Where the task is."),
+    "Retry-After": ({"type": "integer", "minimum": 1}, "Seconds to wait before asking again."),
+    "ETag": ({"type": "string", "pattern": r'^"\d+"$'}, "The task's version."),
+    "Idempotency-Replayed": (
+        {"type": "string", "const": "true"},
+        "This is the remembered answer of an earlier request with the same key.",
+    ),
+    "Preference-Applied": ({"type": "string"}, "How long the answer may have waited."),
+    "WWW-Authenticate": ({"type": "string"}, "How to authenticate."),
+}
+_SUBMITTED: Final = ("Location", "Retry-After", "ETag", "Idempotency-Replayed")
+TASK_ACCEPTED: Final = Reply(
+    description="Accepted: the task is stored and will run.", model=Task, headers=_SUBMITTED
+)
+TASK_AT_ONCE: Final = Reply(
+    description="The task has finished within `Prefer: wait`, or a live task holds its unique key.",
+    model=Task,
+    headers=(*_SUBMITTED, "Preference-Applied"),
+)
+SUBMISSION_HEADERS: Final = ("Idempotency-Key", "Prefer", "traceparent")

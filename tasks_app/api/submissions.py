@@ -1,0 +1,203 @@
+"""Submitting tasks one at a time: whole, typed, or like an earlier one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any, Final
+
+from django.http import QueryDict
+from pydantic import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from tasks_app.api.idempotency import Answer, IdempotentPost
+from tasks_app.api.operation import (
+    SUBMISSION_HEADERS,
+    TASK_ACCEPTED,
+    TASK_AT_ONCE,
+    Operation,
+    Parameter,
+)
+from tasks_app.api.pagination import invalid_parameter
+from tasks_app.api.task_lists import TaskListing
+from tasks_app.api.tasks import TaskView
+from tasks_app.api.waiting import Wait
+from tasks_app.api.waiting_views import POLL_SECONDS, WaitingResponse, WaitingView, preferred_wait
+from tasks_app.errors import DuplicateTask, UnknownTaskType, ValidationFailed
+from tasks_app.selectors import find_task, task_object
+from tasks_app.selectors.task_object import API_ROOT
+from tasks_app.services.defaults import Origin
+from tasks_app.services.json_values import validation_failed
+from tasks_app.services.submission import (
+    Strict,
+    Submission,
+    SubmissionOptions,
+    read_options,
+    read_submission,
+)
+from tasks_app.services.submit import UNSET, Submitted, rerun_task, submit_task
+
+
+def origin_of(request: Request) -> Origin:
+    """Give the origin of a submission: the caller's trace context."""
+    return Origin(traceparent=getattr(request, "traceparent", ""))
+
+
+class SubmittingView(IdempotentPost, WaitingView):
+    """A POST that makes one task; `submission` says which."""
+
+    scopes = {"POST": "tasks:submit"}
+
+    def submission(self, request: Request, **kwargs: Any) -> Submission:
+        """Give what is submitted."""
+        raise NotImplementedError
+
+    def carry_out(self, request: Request, **kwargs: Any) -> Answer:
+        """Submit and give the task as it is now."""
+        submitted = submit_task(
+            caller=self.caller,
+            submission=self.submission(request, **kwargs),
+            origin=origin_of(request),
+        )
+        return self.accepted(submitted)
+
+    def accepted(self, submitted: Submitted) -> Answer:
+        """Give the answer with the task object."""
+        row = find_task(tenant_id=self.caller.tenant_id, task_id=submitted.task_id)
+        return Answer(
+            status=200 if submitted.is_existing else 202,
+            body=task_object(row),
+            headers={"Location": f"{API_ROOT}/tasks/{row['id']}"},
+        )
+
+    def respond(self, request: Request, answer: Answer) -> Response:
+        """Answer at once, or when the task is finished where the client prefers to wait."""
+        response = WaitingResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+        if answer.is_replayed:
+            response["Idempotency-Replayed"] = "true"
+        response["ETag"] = f'"{answer.body["version"]}"'
+        if not answer.body["done"]:
+            response["Retry-After"] = str(POLL_SECONDS)
+            seconds = preferred_wait(request)
+            if seconds:
+                response.wait = Wait(
+                    task_id=uuid.UUID(str(answer.body["id"])),
+                    tenant_id=self.caller.tenant_id,
+                    version=None,
+                    seconds=seconds,
+                    key_id=self.principal.key_id,
+                )
+        return response
+
+
+class TaskCollection(SubmittingView, TaskListing):
+    """`/tasks`: submit one, list many."""
+
+    scopes = {"GET": "tasks:read", "POST": "tasks:submit"}
+    operations = {
+        **TaskListing.operations,
+        "POST": Operation(
+            name="submit_task",
+            tag="tasks",
+            summary="Submit a task",
+            description="Accepted means stored: the task will run, whatever else fails.",
+            body=Submission,
+            headers=SUBMISSION_HEADERS,
+            replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
+            problems=(UnknownTaskType, DuplicateTask),
+        ),
+    }
+
+    def submission(self, request: Request, **_: Any) -> Submission:
+        """Read the whole submission from the body."""
+        return read_submission(request.data)
+
+
+_LISTS: Final = frozenset({"tags", "webhook_urls"})
+_STRUCTURED: Final = frozenset({"metadata", "unique", "retry"})
+
+
+def option_parameters() -> Iterator[Parameter]:
+    """Give the options of a submission that a query can carry."""
+    schemas = SubmissionOptions.model_json_schema()["properties"]
+    for name in SubmissionOptions.model_fields:
+        if name not in _STRUCTURED:
+            [schema] = [one for one in schemas[name]["anyOf"] if one != {"type": "null"}]
+            text = f"As `{name}` of a submission."
+            yield Parameter(name=name, description=text, schema=schema)
+
+
+class TypedSubmission(SubmittingView):
+    """`POST /task-types/{type}/tasks`: the body is the payload alone, options are parameters."""
+
+    scopes = {"POST": "tasks:submit"}
+    operations = {
+        "POST": Operation(
+            name="submit_typed_task",
+            tag="task types",
+            summary="Submit a task by its payload alone",
+            description="The body is the payload; options are parameters.",
+            any_body=True,
+            query=tuple(option_parameters()),
+            headers=SUBMISSION_HEADERS,
+            replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
+        )
+    }
+
+    def submission(self, request: Request, **kwargs: Any) -> Submission:
+        """Read the payload from the body and the options from the query."""
+        options = _query_options(request.query_params)
+        return Submission.model_construct(
+            type=kwargs["task_type"], payload=request.data, **dict(options)
+        )
+
+
+def _query_options(query: QueryDict) -> SubmissionOptions:
+    texts = {name: str(query[name]) for name in query if name not in _LISTS}
+    lists = {name: query.getlist(name) for name in query if name in _LISTS}
+    try:
+        return read_options(texts, lists)
+    except ValidationFailed as error:
+        first = error.errors[0]
+        name = first["pointer"].split("/")[1] if first["pointer"] else ""
+        raise invalid_parameter(name, first["detail"], first["code"]) from error
+
+
+class RerunBody(Strict):
+    """Another payload, or none for the same."""
+
+    payload: Any = None
+
+
+class TaskRerun(SubmittingView, TaskView):
+    """`POST /tasks/{id}/rerun`: a new task like this one, with `retry_of`."""
+
+    scopes = {"POST": "tasks:submit"}
+    operations = {
+        "POST": Operation(
+            name="rerun_task",
+            tag="tasks",
+            summary="Submit a task like this one",
+            description="Whatever became of it; `retry_of` of the new one names it.",
+            body=RerunBody,
+            is_body_required=False,
+            headers=SUBMISSION_HEADERS,
+            replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
+            problems=(UnknownTaskType,),
+        )
+    }
+
+    def carry_out(self, request: Request, **_: Any) -> Answer:
+        """Submit the copy."""
+        try:
+            body = RerunBody.model_validate(request.data)
+        except ValidationError as error:
+            raise validation_failed(error) from error
+        submitted = rerun_task(
+            caller=self.caller,
+            task_id=self.task_id,
+            payload=body.payload if "payload" in body.model_fields_set else UNSET,
+            traceparent=origin_of(request).traceparent,
+        )
+        return self.accepted(submitted)

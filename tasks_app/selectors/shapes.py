@@ -1,0 +1,210 @@
+"""The shapes in which tasks and their history are shown: one model each, for the OpenAPI document.
+
+`task_object` and `history` build plain dictionaries of these fields, unvalidated; the fields of
+`Task` decide which columns `task_object` shows, and a test holds every answer of the API against
+its model.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from tasks_app.events import EventType
+from tasks_app.states import State, Status
+
+Seconds = Annotated[int, Field(description="Seconds.")]
+
+
+class TaskFailure(BaseModel):
+    """Why an attempt or a task ended without a result."""
+
+    code: str = Field(description="Upper-case identifier such as `NETWORK_ERROR`; test this.")
+    type: str = Field(description="Class of the exception; `taskmill` for the platform's own.")
+    message: str
+    retryable: bool = Field(description="Whether the same attempt may succeed later.")
+    attempt: int
+
+
+class NotBefore(BaseModel):
+    """The task may not start yet."""
+
+    reason: Literal["not_before"]
+    run_at: AwareDatetime
+
+
+class NoWorker(BaseModel):
+    """No live worker serves the task's queue."""
+
+    reason: Literal["no_worker"]
+    queue: str
+
+
+class ConcurrencyLimit(BaseModel):
+    """As many tasks of the concurrency key run as may."""
+
+    reason: Literal["concurrency_limit"]
+    key: str
+    used: int
+    limit: int
+    holders: list[uuid.UUID] = Field(description="Tasks that hold the key, at most 20.")
+
+
+class Behind(BaseModel):
+    """Other tasks of the queue go first."""
+
+    reason: Literal["behind"]
+    position: int = Field(description="How many go first, counted up to 10,000.")
+    estimated_start: AwareDatetime | None
+
+
+WaitingReason = Annotated[
+    NotBefore | NoWorker | ConcurrencyLimit | Behind, Field(discriminator="reason")
+]
+
+
+class TaskLinks(BaseModel):
+    """Where more of a task is; null for what this installation does not offer."""
+
+    self: str
+    events: str
+    result: str
+    cancel: str
+    stream: str | None
+    console: str | None
+
+
+class Task(BaseModel):
+    """A task as it is now. `done` is the only thing a client must test."""
+
+    id: uuid.UUID
+    type: str
+    queue: str
+    priority: int = Field(description="Larger is sooner.")
+    status: Status = Field(description="The public status.")
+    state: State = Field(description="The finer, stored state.")
+    done: bool = Field(description="Whether the task has ended, however it ended.")
+    version: int = Field(description="Grows with every change; the ETag.")
+    progress: float = Field(ge=0, le=100, description="Percent.")
+    progress_message: str
+    progress_detail: dict[str, Any] | None
+    attempt: int = Field(description="Attempts begun; 0 before the first.")
+    max_retry: int
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    run_at: AwareDatetime | None = Field(description="Not before; null for at once.")
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    queue_timeout: Seconds | None
+    process_timeout: Seconds
+    cancel_requested_at: AwareDatetime | None
+    payload: Any = Field(description="As submitted.")
+    metadata: dict[str, Any]
+    tags: list[str]
+    result: Any = Field(description="What the handler returned; null until `success`.")
+    error: TaskFailure | None
+    concurrency_key: str | None
+    max_concurrency: int | None
+    waiting: list[WaitingReason] | None = Field(
+        description="Why a pending task is not running, the weightiest first; null in lists."
+    )
+    retry_of: uuid.UUID | None
+    schedule: str | None
+    parent: uuid.UUID | None
+    worker: str | None = Field(description="Who ran it last.")
+    links: TaskLinks
+
+
+class EventData(BaseModel):
+    """What changed; further members depend on the event's type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    from_state: State | None = Field(description="Null for the first event.")
+    state: State
+    status: Status
+    attempt: int
+    actor: str = Field(description="Who did it: a key, a worker, an operator, a loop.")
+
+
+class Event(BaseModel):
+    """A committed fact about a task, as a CloudEvents 1.0 envelope."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: EventType
+    subject: uuid.UUID = Field(description="The task's id.")
+    time: AwareDatetime
+    datacontenttype: Literal["application/json"]
+    sequence: int = Field(ge=1, description="Dense from 1 within the task.")
+    data: EventData
+
+
+class Attempt(BaseModel):
+    """One ended run of a task."""
+
+    attempt: int
+    worker: str
+    outcome: Literal["success", "failed", "timeout", "cancelled", "lost", "interrupted"]
+    queued_at: AwareDatetime | None
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+    error: TaskFailure | None
+    traceback: str = Field(default="", description="Only with the scope `tasks:admin`.")
+
+
+class LogLine(BaseModel):
+    """One line that an attempt logged."""
+
+    id: str = Field(pattern=r"^\d+\.\d+\.\d+$", description="Its place; give it as `after`.")
+    attempt: int
+    at: AwareDatetime
+    level: str = Field(description="debug, info, warning or error.")
+    message: str
+    fields: dict[str, Any]
+
+
+class DeadLetter(BaseModel):
+    """A task out of attempts."""
+
+    id: uuid.UUID
+    type: str
+    queue: str
+    status: Literal["failed", "error", "timeout"]
+    attempt: int
+    error: TaskFailure | None
+    created_at: AwareDatetime
+    finished_at: AwareDatetime
+    worker: str | None
+    tags: list[str]
+
+
+class DeadLetterGroup(BaseModel):
+    """Dead letters of one cause: the same type, error code and raising frame."""
+
+    type: str
+    code: str
+    frame: str | None = Field(description="Innermost frame of the handler's own code.")
+    count: int
+    first_seen_at: AwareDatetime
+    last_seen_at: AwareDatetime
+    sample_id: uuid.UUID
+    sample_message: str | None
+    queues: list[str]
+
+
+class Worker(BaseModel):
+    """A worker process of the installation."""
+
+    id: str
+    name: str
+    queues: list[str]
+    slots: int = Field(description="Tasks that it runs at a time.")
+    busy: int
+    memory_bytes: int
+    started_at: AwareDatetime
+    last_seen_at: AwareDatetime
+    status: Literal["online", "stopping", "lost"]
