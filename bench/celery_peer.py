@@ -51,7 +51,7 @@ class CeleryPeer:
 
     def start_worker(self) -> None:
         """Start the prefork worker."""
-        options = f"--concurrency={CONCURRENCY} --loglevel=WARNING --pool=prefork"
+        options = f"-n peer@%h --concurrency={CONCURRENCY} --loglevel=WARNING --pool=prefork"
         words = f"-m celery -A bench.peer_celery worker {options}".split()
         self.processes.start("worker", "peer", words, self.env)
 

@@ -92,7 +92,8 @@ class Taskmill:
 
     def start_worker(self) -> None:
         """Start the prefork worker."""
-        options = f"--concurrency={CONCURRENCY} --without-mingle --without-gossip"
+        options = f"-n {self.database}@%h --concurrency={CONCURRENCY}"
+        options += " --without-mingle --without-gossip"
         self._start("worker", f"-m celery -A config worker {options} --loglevel=WARNING")
 
     def stop_worker(self) -> None:
