@@ -6,13 +6,20 @@ import uuid
 from datetime import datetime
 from typing import Any, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api.answers import Count, DeadLetterGroupList, DeadLetterList
 from tasks_app.api.operation import Operation, Parameter, Reply
-from tasks_app.api.pagination import PAGE_PARAMETERS, invalid_parameter, page_of, read_page_request
+from tasks_app.api.pagination import (
+    PAGE_PARAMETERS,
+    TEXT,
+    invalid_parameter,
+    page_of,
+    read_page_request,
+    read_text,
+)
 from tasks_app.api.views import ApiView
 from tasks_app.errors import ValidationFailed
 from tasks_app.selectors.dead_letters import (
@@ -21,6 +28,7 @@ from tasks_app.selectors.dead_letters import (
     dead_letters_listed,
 )
 from tasks_app.services import redrive
+from tasks_app.services.submission import Instant, Text
 
 MAX_IDS: Final = 1_000
 
@@ -31,11 +39,11 @@ class DeadLetterSelection(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ids: list[uuid.UUID] | None = Field(default=None, min_length=1, max_length=MAX_IDS)
-    type: str | None = Field(default=None, max_length=100)
+    type: Text | None = Field(default=None, max_length=100)
     queue: str | None = Field(default=None, max_length=100)
     status: str | None = Field(default=None, pattern="^(failed|error|timeout)$")
     code: str | None = Field(default=None, max_length=64, description="Code of the last error.")
-    finished_before: AwareDatetime | None = None
+    finished_before: Instant | None = None
 
     def filters(self) -> dict[str, str | datetime]:
         """Give the filter fields that are set."""
@@ -60,11 +68,9 @@ class DeadLettersView(ApiView):
                 " `group=true` the newest 5,000 grouped by type, error code and raising frame."
             ),
             query=(
-                Parameter(name="type", description="Task type.", schema={"type": "string"}),
-                Parameter(name="queue", description="Queue.", schema={"type": "string"}),
-                Parameter(
-                    name="code", description="Code of the last error.", schema={"type": "string"}
-                ),
+                Parameter(name="type", description="Task type.", schema=TEXT),
+                Parameter(name="queue", description="Queue.", schema=TEXT),
+                Parameter(name="code", description="Code of the last error.", schema=TEXT),
                 Parameter(
                     name="group",
                     description="Group by cause instead.",
@@ -82,7 +88,9 @@ class DeadLettersView(ApiView):
         """List them, or group them by cause with `?group=true`; filters `type`, `queue`, `code`."""
         query = request.query_params
         wanted = DeadLetterFilter(
-            type=query.get("type"), queue=query.get("queue"), code=query.get("code")
+            type=read_text(request, "type"),
+            queue=read_text(request, "queue"),
+            code=read_text(request, "code"),
         )
         group = query.get("group", "false")
         if group not in {"true", "false"}:

@@ -20,6 +20,8 @@ from tasks_app.errors import ValidationFailed
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAC_BYTES: Final = 12
+MAX_TEXT: Final = 200
+TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 PAGE_PARAMETERS: Final = (
     Parameter(
         name="limit",
@@ -50,24 +52,24 @@ class PageRequest:
     is_backward: bool = False
 
 
-def encode_cursor(tenant_id: int, position: Sequence[Any], *, is_backward: bool) -> str:
-    """Give the opaque text of a position; values are text, numbers, times or UUIDs."""
+def encode_cursor(of: str, position: Sequence[Any], *, is_backward: bool) -> str:
+    """Give the opaque text of a position in the list `of`: text, numbers, times or UUIDs."""
     body = to_json([1 if is_backward else 0, *position])
-    return base64.urlsafe_b64encode(_mac(tenant_id, body) + body).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_mac(of, body) + body).decode().rstrip("=")
 
 
-def decode_cursor(tenant_id: int, cursor: str) -> tuple[bool, tuple[Any, ...]]:
+def decode_cursor(of: str, cursor: str) -> tuple[bool, tuple[Any, ...]]:
     """Give `(is_backward, position)`; times and UUIDs come back as text.
 
     Raises:
-        ValidationFailed: damaged, forged, or of another tenant.
+        ValidationFailed: damaged, forged, of another tenant or of another list.
     """
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     except ValueError:
         raw = b""
     mac, body = raw[:MAC_BYTES], raw[MAC_BYTES:]
-    if not body or not hmac.compare_digest(mac, _mac(tenant_id, body)):
+    if not body or not hmac.compare_digest(mac, _mac(of, body)):
         raise invalid_parameter("cursor", "this cursor is not one that we gave you")
     backward, *position = orjson.loads(body)
     return bool(backward), tuple(position)
@@ -83,7 +85,7 @@ def read_page_request(request: Request, tenant_id: int) -> PageRequest:
     cursor = request.query_params.get("cursor")
     if not cursor:
         return PageRequest(limit=limit)
-    is_backward, position = decode_cursor(tenant_id, cursor)
+    is_backward, position = decode_cursor(_list_of(request, tenant_id), cursor)
     return PageRequest(limit=limit, position=position, is_backward=is_backward)
 
 
@@ -111,9 +113,11 @@ def page_of(
     has_next = page.is_backward or has_more
     has_previous = has_more if page.is_backward else page.position is not None
 
+    of = _list_of(request, tenant_id)
+
     def link(row: Row, *, is_backward: bool) -> str:
         query = request.query_params.copy()
-        query["cursor"] = encode_cursor(tenant_id, position_of(row), is_backward=is_backward)
+        query["cursor"] = encode_cursor(of, position_of(row), is_backward=is_backward)
         return request.build_absolute_uri(
             f"{request.path}?{urlencode(list(query.lists()), doseq=True)}"
         )
@@ -138,6 +142,27 @@ def read_number(request: Request, name: str, *, default: int, least: int, most: 
     return int(text)
 
 
+def read_text(request: Request, name: str) -> str | None:
+    """Read a text of the query, None where it is missing.
+
+    Raises:
+        ValidationFailed: empty, longer than 200 characters, or with a NUL character.
+    """
+    text = request.query_params.get(name)
+    return None if text is None else checked_text(name, text)
+
+
+def checked_text(name: str, text: str) -> str:
+    """Give a parameter's text back.
+
+    Raises:
+        ValidationFailed: as `read_text`.
+    """
+    if not 1 <= len(text) <= MAX_TEXT or "\x00" in text:
+        raise invalid_parameter(name, f"{name} must have 1 to {MAX_TEXT} characters")
+    return text
+
+
 def invalid_parameter(name: str, detail: str, code: str = "invalid") -> ValidationFailed:
     """Give the error of a wrong query parameter; its pointer is `/query/<name>`."""
     return ValidationFailed(
@@ -145,7 +170,9 @@ def invalid_parameter(name: str, detail: str, code: str = "invalid") -> Validati
     )
 
 
-def _mac(tenant_id: int, body: bytes) -> bytes:
-    return salted_hmac(f"taskmill.cursor.{tenant_id}", body, algorithm="sha256").digest()[
-        :MAC_BYTES
-    ]
+def _list_of(request: Request, tenant_id: int) -> str:
+    return f"{tenant_id}.{request.path}"
+
+
+def _mac(of: str, body: bytes) -> bytes:
+    return salted_hmac(f"taskmill.cursor.{of}", body, algorithm="sha256").digest()[:MAC_BYTES]

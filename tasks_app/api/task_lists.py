@@ -16,10 +16,13 @@ from tasks_app.api.answers import TaskList
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pagination import (
     PAGE_PARAMETERS,
+    TEXT,
     PageRequest,
+    checked_text,
     invalid_parameter,
     page_of,
     read_page_request,
+    read_text,
 )
 from tasks_app.api.pagination import read_number as read_whole
 from tasks_app.api.views import ApiView
@@ -28,9 +31,7 @@ from tasks_app.states import State, Status, states_of
 
 MAX_OFFSET: Final = 10_000
 COUNT_SHOWN: Final = 10_000
-MAX_TEXT: Final = 200
 _SORTS: Final = ("created_at", "-created_at", "finished_at", "-finished_at")
-_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 _SORT: Final = {"type": "string", "enum": list(_SORTS), "default": "-created_at"}
 _INSTANT: Final = {"type": "string", "format": "date-time"}
 
@@ -43,14 +44,14 @@ def _parameters() -> Iterator[Parameter]:
     filters: dict[str, tuple[str, dict[str, Any]]] = {
         "status": ("Any of these, repeated or joined by commas.", _words(Status)),
         "state": ("Any of these, repeated or joined by commas.", _words(State)),
-        "type": ("Task type.", _TEXT),
-        "queue": ("Queue.", _TEXT),
-        "tag": ("All of these.", {"type": "array", "items": _TEXT}),
-        "concurrency_key": ("Concurrency key.", _TEXT),
-        "schedule": ("Key of the schedule that fired them.", _TEXT),
+        "type": ("Task type.", TEXT),
+        "queue": ("Queue.", TEXT),
+        "tag": ("All of these.", {"type": "array", "items": TEXT}),
+        "concurrency_key": ("Concurrency key.", TEXT),
+        "schedule": ("Key of the schedule that fired them.", TEXT),
         "created_after": ("Submitted at this instant or later.", _INSTANT),
         "created_before": ("Submitted before this instant.", _INSTANT),
-        "q": ("A task type, or how the id begins.", _TEXT),
+        "q": ("A task type, or how the id begins.", TEXT),
         "sort": ("`-` is the newest first.", _SORT),
         "offset": (
             "Rows to pass over; use `cursor` for more.",
@@ -114,10 +115,10 @@ def read_filter(request: Request) -> TaskFilter:
     return TaskFilter(
         states=_read_states(request),
         type=task_type,
-        queue=_read_text(request, "queue"),
-        concurrency_key=_read_text(request, "concurrency_key"),
-        schedule=_read_text(request, "schedule"),
-        tags=tuple(_checked_text("tag", tag) for tag in query.getlist("tag")),
+        queue=read_text(request, "queue"),
+        concurrency_key=read_text(request, "concurrency_key"),
+        schedule=read_text(request, "schedule"),
+        tags=tuple(checked_text("tag", tag) for tag in query.getlist("tag")),
         created_after=_read_instant(request, "created_after"),
         created_before=_read_instant(request, "created_before"),
         id_prefix=id_prefix,
@@ -125,7 +126,7 @@ def read_filter(request: Request) -> TaskFilter:
 
 
 def _read_search(request: Request) -> tuple[str | None, str | None]:
-    task_type, search = _read_text(request, "type"), _read_text(request, "q")
+    task_type, search = read_text(request, "type"), read_text(request, "q")
     if search is None:
         return task_type, None
     known = {handler.type for handler in registry.all_handlers()}
@@ -157,17 +158,6 @@ def _read_words(request: Request, name: str, known: list[Any]) -> list[str]:
         if word not in known:
             raise invalid_parameter(name, f"{name} is one of {', '.join(known)}")
     return words
-
-
-def _read_text(request: Request, name: str) -> str | None:
-    text = request.query_params.get(name)
-    return None if text is None else _checked_text(name, text)
-
-
-def _checked_text(name: str, text: str) -> str:
-    if not 1 <= len(text) <= MAX_TEXT or "\x00" in text:
-        raise invalid_parameter(name, f"{name} must have 1 to {MAX_TEXT} characters")
-    return text
 
 
 def _read_instant(request: Request, name: str) -> datetime | None:

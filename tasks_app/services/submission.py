@@ -8,7 +8,7 @@ option or an attempt to write a read-only field is told. Defaults are filled in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -32,6 +32,7 @@ from tasks_app.services.json_values import json_size, validation_failed
 MAX_METADATA_BYTES: Final = 65_536
 MAX_WEBHOOKS: Final = 10
 MAX_DELAY_SECONDS: Final = 31_536_000
+MAX_YEAR: Final = 9998
 
 
 def _without_nul(text: str) -> str:
@@ -46,6 +47,17 @@ def _instant(value: Any) -> Any:
             "instant", "write an ISO 8601 instant with its offset, such as 2027-01-31T09:00:00Z"
         )
     return value
+
+
+def _in_utc(instant: datetime) -> datetime:
+    """Give the instant in UTC: the store knows neither every offset nor every year."""
+    try:
+        found = instant.astimezone(UTC)
+    except OverflowError:
+        found = None
+    if found is None or found.year > MAX_YEAR:
+        raise PydanticCustomError("instant_range", "write an instant of the years 1 to 9998")
+    return found
 
 
 def _queue_name(name: str) -> str:
@@ -82,7 +94,9 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Text = Annotated[str, AfterValidator(_without_nul)]
-Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_instant)]
+Instant = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_instant), AfterValidator(_in_utc)
+]
 QueueName = Annotated[
     str,
     AfterValidator(_queue_name),

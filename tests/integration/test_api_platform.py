@@ -126,6 +126,19 @@ def test_a_cursor_of_another_tenant_or_a_damaged_one_is_refused(api: Api, tenant
     assert api.get("/dead-letters?limit=201").status_code == 422
 
 
+def test_a_cursor_of_another_list_is_refused(api: Api, tenant: Tenant) -> None:
+    for _ in range(2):
+        make_task(tenant, state="failed")
+    cursor = api.get("/tasks?limit=1").json()["next"].partition("cursor=")[2]
+    assert api.get(f"/dead-letters?cursor={cursor}").status_code == 422
+    assert api.get(f"/tasks?cursor={cursor}").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["type", "queue", "code"])
+def test_a_filter_that_cannot_be_stored_is_refused(api: Api, name: str) -> None:
+    assert api.get(f"/dead-letters?{name}=a%00b").status_code == 422
+
+
 def test_dead_letters_are_filtered_and_grouped_by_cause(api: Api, tenant: Tenant) -> None:
     for queue in ("a", "b", "b"):
         make_task(tenant, state="failed", queue=queue)

@@ -336,3 +336,24 @@ def test_a_rerun_is_a_new_task_like_the_old_one(api: Api) -> None:
     assert other["payload"] == {"order_id": 8}
     wrong = api.post(f"/tasks/{old['id']}/rerun", {"payload": {"order_id": -8}})
     assert pointers(wrong) == ["/payload/order_id"]
+
+
+@pytest.mark.parametrize(
+    ("instant", "stored"),
+    [("2099-01-01T00:00:00+22:07", "2098-12-31T01:53:00Z"), ("0306-02-01T00:00:00-16:44", None)],
+)
+def test_an_instant_may_have_any_offset(api: Api, instant: str, stored: str | None) -> None:
+    answer = api.post("/tasks", {"type": "tests.echo", "run_at": instant})
+    assert answer.status_code == 202
+    assert stored in {None, answer.json()["run_at"]}
+    changed = api.patch(f"/tasks/{answer.json()['id']}", {"run_at": instant})
+    assert changed.status_code == 200
+    body = {"finished_before": instant}
+    assert api.post("/dead-letters/retry", body).status_code == 202
+
+
+@pytest.mark.parametrize("instant", ["9999-12-31T23:59:59-10:00", "9999-01-01T00:00:00Z"])
+def test_an_instant_that_the_store_cannot_hold_is_refused(api: Api, instant: str) -> None:
+    answer = api.post("/tasks", {"type": "tests.echo", "run_at": instant})
+    assert answer.status_code == 422
+    assert pointers(answer) == ["/run_at"]
