@@ -1,6 +1,7 @@
-"""Sets the environment before Django reads it: an early plugin (`-p tests.environment` in pyproject.toml).
+"""Sets the environment before Django reads it: the early plugin `-p tests.environment`.
 
-Everything of a run lives in one temporary directory; nothing is assumed to run, nothing of the caller's is used.
+Everything of a run lives in one temporary directory; nothing is assumed to run, nothing of the
+caller's is used.
 """
 
 from __future__ import annotations
