@@ -18,7 +18,7 @@ SYSTEMS = ("Taskmill on RabbitMQ", "Taskmill on Valkey", "Celery")
 
 
 def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("| \n").split("|")]
+    return [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
 
 
 def number(cell: str) -> float:
