@@ -57,9 +57,9 @@ def read_hints(queue: str, *, url: str = "", wait: float = 0.2, limit: int = 100
             args, kwargs, embed = message.payload
             assert kwargs == {}
             assert set(embed) == {"callbacks", "errbacks", "chain", "chord"}
-            found.append(
-                Hint(message.headers["id"], args[0], message.headers["task"], message.headers)
-            )
+            headers = message.headers
+            for task_id, seq in [(headers["id"], args[0]), *(args[1] if len(args) > 1 else [])]:
+                found.append(Hint(task_id, seq, headers["task"], headers))
     return found
 
 

@@ -17,6 +17,7 @@ from tasks_app import transitions
 from tasks_app.clock import monotonic
 from tasks_app.conf import TasksConf
 from tasks_app.dispatch.backlog import ReadyQueue, find_ready_queues, is_any_blocked
+from tasks_app.dispatch.bundles import MEASURE_SECONDS, Bundle, bundle, measure_sizes
 from tasks_app.dispatch.publish import Publisher
 from tasks_app.dispatch.window import Window
 from tasks_app.loops import Connection, Round, Turn
@@ -34,6 +35,7 @@ UNBLOCK_SHARE = 10
 
 STAMP_SECONDS = 1.0
 MOST_PER_STATEMENT = 1000
+LEAST_TO_BUNDLE = 8
 
 
 @dataclass(slots=True)
@@ -46,19 +48,29 @@ class _Sending:
 
 
 class DispatchWork:
-    """The `Work` of the dispatch loop."""
+    """The `Work` of the dispatch loop.
+
+    Args:
+        is_bundling: whether fast tasks may travel several to a message. Celery's events, and so
+            Flower, know only the first of a message: off where they are on.
+    """
 
     name = "dispatch"
     channels: tuple[str, ...] = ("taskmill_dispatch",)
 
-    def __init__(self, publisher: Publisher, settings: TasksConf) -> None:
+    def __init__(
+        self, publisher: Publisher, settings: TasksConf, *, is_bundling: bool = True
+    ) -> None:
         self._publisher = publisher
+        self._is_bundling = is_bundling
         self._settings = settings
         self._windows: dict[str, Window] = {}
         self._confirmed: list[DispatchedTask] = []
         self._paced_until = 0.0
         self._stamp_at = 0.0
         self._unblock_at = 0.0
+        self._sizes: dict[str, int] = {}
+        self._measure_at = 0.0
 
     def run_once(self, turn: Turn) -> Round:
         """Send what has room; see `Work.run_once`."""
@@ -74,7 +86,9 @@ class DispatchWork:
         sending = self._dispatch(turn, rooms) if any(rooms.values()) else _Sending()
         if sending.batch:
             self._paced_until = started + PACE_SECONDS
-            self._publish(turn.connection, sending.batch, counts)
+            slots = {queue.name: queue.slots for queue in ready}
+            bundles = bundle(sending.batch, self._bundle_sizes(turn, sending.batch), slots)
+            self._publish(turn.connection, bundles, counts)
         if sending.parked:
             self._unblock_at = started + UNBLOCK_LEAST_SECONDS
         if monotonic() >= self._stamp_at:
@@ -126,11 +140,21 @@ class DispatchWork:
                     sending.parked += parked
         return sending
 
+    def _bundle_sizes(self, turn: Turn, batch: Sequence[DispatchedTask]) -> dict[str, int]:
+        """Give the tasks per message by type, measured now and then while there is a backlog."""
+        if not self._is_bundling or len(batch) < LEAST_TO_BUNDLE:
+            return {}
+        if monotonic() >= self._measure_at:
+            self._sizes = measure_sizes(turn.connection.cursor())
+            self._measure_at = monotonic() + MEASURE_SECONDS
+        return self._sizes
+
     def _publish(
-        self, connection: Connection, batch: Sequence[DispatchedTask], counts: Counter[str]
+        self, connection: Connection, bundles: Sequence[Bundle], counts: Counter[str]
     ) -> None:
-        sent = Counter(task.queue for task in batch)
-        answer = self._publisher.publish(batch)
+        sent = Counter(task.queue for one in bundles for task in one)
+        answer = self._publisher.publish(bundles)
+        counts["messages"] += len(bundles)
         refused = Counter(task.queue for task in answer.refused)
         self._confirmed.extend(answer.confirmed)
         for start in range(0, len(answer.refused), MOST_PER_STATEMENT):

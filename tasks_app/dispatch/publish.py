@@ -15,6 +15,7 @@ from typing import Protocol
 from django.conf import settings
 
 from tasks_app.conf import conf
+from tasks_app.dispatch.bundles import Bundle
 from tasks_app.transitions import DispatchedTask
 
 
@@ -43,8 +44,8 @@ class Publisher(Protocol):
             BrokerUnavailable: it does not; dispatch nothing and ask again later.
         """
 
-    def publish(self, batch: Sequence[DispatchedTask]) -> Published:
-        """Publish hints in order and wait for the answers, at most the confirm timeout.
+    def publish(self, batch: Sequence[Bundle]) -> Published:
+        """Publish bundles in order, a message each, and wait at most the confirm timeout.
 
         Never raises for what the broker does.
         """

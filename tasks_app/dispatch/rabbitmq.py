@@ -17,6 +17,7 @@ import kombu
 
 from tasks_app.clock import monotonic
 from tasks_app.db import process_name
+from tasks_app.dispatch.bundles import Bundle
 from tasks_app.dispatch.message import CONTENT_ENCODING, CONTENT_TYPE, hint_message
 from tasks_app.dispatch.publish import Published
 from tasks_app.errors import BrokerUnavailable
@@ -35,16 +36,16 @@ class _Answers:
     """What the broker said about the messages of one channel, by delivery tag."""
 
     def __init__(self) -> None:
-        self.waiting: dict[int, DispatchedTask] = {}
-        self.acked: list[DispatchedTask] = []
-        self.nacked: list[DispatchedTask] = []
+        self.waiting: dict[int, Bundle] = {}
+        self.acked: list[Bundle] = []
+        self.nacked: list[Bundle] = []
         self.returned: set[str] = set()
         self._tag = 0
 
-    def expect(self, task: DispatchedTask) -> None:
+    def expect(self, bundle: Bundle) -> None:
         """Note that the next message is about to leave."""
         self._tag += 1
-        self.waiting[self._tag] = task
+        self.waiting[self._tag] = bundle
 
     def on_ack(self, tag: int, multiple: bool) -> None:
         self.acked.extend(self._settle(tag, multiple=multiple))
@@ -55,18 +56,22 @@ class _Answers:
     def on_return(self, _error: Any, _exchange: str, _routing_key: str, message: Any) -> None:
         self.returned.add(message.properties.get("correlation_id", ""))
 
-    def _settle(self, tag: int, *, multiple: bool) -> list[DispatchedTask]:
+    def _settle(self, tag: int, *, multiple: bool) -> list[Bundle]:
         tags = [one for one in self.waiting if one <= tag] if multiple else [tag]
         found = [self.waiting.pop(one, None) for one in tags]
-        return [task for task in found if task is not None]
+        return [bundle for bundle in found if bundle is not None]
 
     def take(self) -> Published:
         """Give the answers of a batch and forget it; a late answer then means nothing."""
-        confirmed = [task for task in self.acked if str(task.id) not in self.returned]
-        refused = [task for task in self.acked if str(task.id) in self.returned]
-        answer = Published(confirmed, refused + self.nacked)
+        returned = [one for one in self.acked if str(one[0].id) in self.returned]
+        confirmed = [one for one in self.acked if str(one[0].id) not in self.returned]
+        answer = Published(_flat(confirmed), _flat(returned + self.nacked))
         self.waiting, self.acked, self.nacked, self.returned = {}, [], [], set()
         return answer
+
+
+def _flat(bundles: Sequence[Bundle]) -> list[DispatchedTask]:
+    return [task for bundle in bundles for task in bundle]
 
 
 class RabbitPublisher:
@@ -162,31 +167,31 @@ class RabbitPublisher:
         self._is_blocked = False
         log.info("the broker takes messages again")
 
-    def publish(self, batch: Sequence[DispatchedTask]) -> Published:
+    def publish(self, batch: Sequence[Bundle]) -> Published:
         """Publish a batch; see `Publisher.publish`."""
+        tasks = _flat(batch)
         if self._channel is None:
-            return Published([], list(batch))
+            return Published([], tasks)
         try:
-            unroutable = self._declare({task.queue for task in batch})
-            sent = [task for task in batch if task.queue not in unroutable]
-            self._send(sent)
+            unroutable = self._declare({task.queue for task in tasks})
+            self._send([bundle for bundle in batch if bundle[0].queue not in unroutable])
             self._gather()
         except BROKER_FAULTS as fault:
-            return self._broken(batch, fault)
-        lost = len(self._answers.waiting)
+            return self._broken(tasks, fault)
+        lost = sum(len(bundle) for bundle in self._answers.waiting.values())
         answer = self._answers.take()
         self._declared -= {task.queue for task in answer.refused}
-        answer.refused.extend(task for task in batch if task.queue in unroutable)
+        answer.refused.extend(task for task in tasks if task.queue in unroutable)
         if lost:
             log.warning("the broker did not confirm in time", hints=lost)
             if not self._is_blocked:
                 self.close()
         return answer
 
-    def _send(self, tasks: Sequence[DispatchedTask]) -> None:
-        for task in tasks:
-            message = hint_message(task, origin=self._origin)
-            self._answers.expect(task)
+    def _send(self, bundles: Sequence[Bundle]) -> None:
+        for bundle in bundles:
+            message = hint_message(bundle, origin=self._origin)
+            self._answers.expect(bundle)
             self._channel.basic_publish(
                 amqp.Message(
                     message.body,
@@ -196,8 +201,8 @@ class RabbitPublisher:
                     delivery_mode=PERSISTENT,
                     **message.properties,
                 ),
-                exchange=self._queue_of(task.queue).exchange.name,
-                routing_key=task.queue,
+                exchange=self._queue_of(bundle[0].queue).exchange.name,
+                routing_key=bundle[0].queue,
                 mandatory=True,
             )
 
@@ -210,13 +215,13 @@ class RabbitPublisher:
             except TimeoutError:
                 return
 
-    def _broken(self, batch: Sequence[DispatchedTask], fault: Exception) -> Published:
+    def _broken(self, tasks: Sequence[DispatchedTask], fault: Exception) -> Published:
         """Count everything that was not confirmed before the connection broke as refused."""
-        log.warning("publishing failed", reason=str(fault), hints=len(batch))
+        log.warning("publishing failed", reason=str(fault), hints=len(tasks))
         confirmed = self._answers.take().confirmed
         self.close()
         known: set[uuid.UUID] = {task.id for task in confirmed}
-        return Published(confirmed, [task for task in batch if task.id not in known])
+        return Published(confirmed, [task for task in tasks if task.id not in known])
 
     def _declare(self, names: set[str]) -> set[str]:
         """Declare the queues not yet known; give those that the broker refuses to have."""

@@ -17,11 +17,11 @@ from kombu import exceptions
 
 from tasks_app.clock import monotonic
 from tasks_app.db import process_name
+from tasks_app.dispatch.bundles import Bundle
 from tasks_app.dispatch.message import CONTENT_ENCODING, CONTENT_TYPE, hint_message
 from tasks_app.dispatch.publish import Published
 from tasks_app.errors import BrokerUnavailable
 from tasks_app.telemetry import logger
-from tasks_app.transitions import DispatchedTask
 
 log = logger(__name__)
 
@@ -86,28 +86,29 @@ class ValkeyPublisher:
         self._ping()
         log.info("publishes to the broker", broker=self._connection.as_uri())
 
-    def publish(self, batch: Sequence[DispatchedTask]) -> Published:
+    def publish(self, batch: Sequence[Bundle]) -> Published:
         """Publish a batch; see `Publisher.publish`."""
+        tasks = [task for bundle in batch for task in bundle]
         if self._producer is None:
-            return Published([], list(batch))
+            return Published([], tasks)
         try:
             with self._producer.batch(max_size=len(batch) + 1):
-                for task in batch:
-                    self._send(self._producer, task)
+                for bundle in batch:
+                    self._send(self._producer, bundle)
         except BROKER_FAULTS as fault:
-            log.warning("publishing failed", reason=str(fault), hints=len(batch))
+            log.warning("publishing failed", reason=str(fault), hints=len(tasks))
             self.close()
             is_unknown = any(isinstance(one, TIMEOUTS) for one in _causes(fault))
-            return Published([], [] if is_unknown else list(batch))
+            return Published([], [] if is_unknown else tasks)
         self._used_at = monotonic()
-        return Published(list(batch), [])
+        return Published(tasks, [])
 
-    def _send(self, producer: Any, task: DispatchedTask) -> None:
-        message = hint_message(task, origin=self._origin)
+    def _send(self, producer: Any, bundle: Bundle) -> None:
+        message = hint_message(bundle, origin=self._origin)
         producer.publish(
             message.body,
             exchange="",
-            routing_key=task.queue,
+            routing_key=bundle[0].queue,
             content_type=CONTENT_TYPE,
             content_encoding=CONTENT_ENCODING,
             headers=message.headers,

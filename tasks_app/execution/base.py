@@ -42,7 +42,7 @@ class PlatformRequest(Request):
     def on_failure(self, exc_info: Any, *_: Any, **__: Any) -> None:
         """Tell those who watch Celery's events how the attempt ended.
 
-        A dead child is the lease keeper's business.
+        A dead child is the lease keeper's business; what else its message named is returned.
         """
         task_ready(self)
         error = exc_info.exception
@@ -51,6 +51,8 @@ class PlatformRequest(Request):
             self.send_event("task-retried", exception=str(error.exc or error), traceback="")
         elif isinstance(error, AttemptFailed):
             self.send_event("task-failed", exception=str(error), traceback="")
+        else:
+            orders().return_hints(read_hints(self.id, self.args))
         log.debug("hint ended with an exception", task_id=self.id, reason=str(error))
 
     def on_timeout(self, soft: bool, _timeout: float) -> None:
@@ -96,11 +98,13 @@ class PlatformTask(Task[Any, None]):
         child = current_child()
         if child is None:
             raise ConfigurationError("platform tasks run in the prefork pool of a Taskmill worker")
-        hint = _read_hint(self.request.id, args)
-        if hint is None:
+        hints = read_hints(self.request.id, args)
+        if not hints:
             log.warning("message is no hint, dropped", task_type=self.name, task_id=self.request.id)
             return
-        ended = run_hint(child, self.platform_handler, *hint)
+        ended = None
+        for hint in hints:
+            ended = run_hint(child, self.platform_handler, *hint)
         if ended is not None and ended.verb is Verb.RETRY:
             raise Retry(exc=AttemptFailed(ended.attempt_outcome))
         if ended is not None and ended.verb is Verb.FAIL:
@@ -122,10 +126,21 @@ class PlatformTask(Task[Any, None]):
         self.apply_async(*args, **kwargs)
 
 
-def _read_hint(task_id: Any, arguments: tuple[Any, ...]) -> tuple[uuid.UUID, int] | None:
-    if len(arguments) != 1 or not isinstance(arguments[0], int):
-        return None
+def read_hints(task_id: Any, arguments: Any) -> list[tuple[uuid.UUID, int]]:
+    """Read the hints `(task id, dispatch number)` of a message; empty where it is none.
+
+    Args:
+        task_id: the Celery id: the first task's.
+        arguments: `[dispatch_seq]` or `[dispatch_seq, [[id, dispatch_seq], ...]]`.
+    """
     try:
-        return uuid.UUID(task_id), arguments[0]
-    except (TypeError, ValueError, AttributeError):
-        return None
+        first, rest = arguments[0], arguments[1] if len(arguments) > 1 else []
+        return [_hint(task_id, first), *(_hint(*one) for one in rest)]
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError):
+        return []
+
+
+def _hint(task_id: Any, dispatch_seq: Any) -> tuple[uuid.UUID, int]:
+    if not isinstance(dispatch_seq, int):
+        raise TypeError(dispatch_seq)
+    return uuid.UUID(task_id), dispatch_seq

@@ -24,11 +24,12 @@ from tasks_app.conf import conf
 from tasks_app.db import Cursor
 from tasks_app.execution.connection import BROKEN, Connection
 from tasks_app.execution.guard import End, Guard, Report
-from tasks_app.execution.orders import CancelOrder, HandBackOrder, orders
+from tasks_app.execution.orders import CancelOrder, HandBackOrder, ReturnOrder, orders
 from tasks_app.execution.outcomes import error_json
 from tasks_app.execution.recover import cancel_revoked, end_timed_out
 from tasks_app.policies import ErrorInfo
 from tasks_app.telemetry import logger
+from tasks_app.transitions import DispatchedTask
 
 HAND_BACK_LIMIT: Final = 20
 HAND_BACK_SECONDS: Final = (1.0, 3.0)
@@ -218,6 +219,9 @@ class LeaseKeeper(threading.Thread):
                     self._connection.run(partial(cancel_revoked, task_id=task_id))
                 case HandBackOrder():
                     self._hand_back(order)
+                case ReturnOrder(hints=hints):
+                    tasks = [DispatchedTask(task_id, seq, "", "", 0) for task_id, seq in hints]
+                    self._connection.run(partial(transitions.undispatch, tasks=tasks))
 
     def _hand_back(self, order: HandBackOrder) -> None:
         least, most = HAND_BACK_SECONDS

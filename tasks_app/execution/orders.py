@@ -10,6 +10,7 @@ import queue
 import select
 import socket
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,6 +29,16 @@ class HandBackOrder:
     task_id: uuid.UUID
     dispatch_seq: int
     task_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnOrder:
+    """A child died with a message: what it had not yet claimed of it goes back."""
+
+    hints: tuple[tuple[uuid.UUID, int], ...]
+
+
+Order = CancelOrder | HandBackOrder | ReturnOrder
 
 
 class Bell:
@@ -55,7 +66,7 @@ class Orders:
 
     def __init__(self) -> None:
         self.bell = Bell()
-        self._waiting: queue.SimpleQueue[CancelOrder | HandBackOrder] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Order] = queue.SimpleQueue()
 
     def cancel(self, task_id: object) -> None:
         """Ask for a task's cancellation."""
@@ -71,7 +82,13 @@ class Orders:
             self._waiting.put(HandBackOrder(known, dispatch_seq, task_type))
             self.bell.ring()
 
-    def take(self) -> list[CancelOrder | HandBackOrder]:
+    def return_hints(self, hints: Sequence[tuple[uuid.UUID, int]]) -> None:
+        """Ask for the hints of a message to be taken back, as far as nobody claimed them."""
+        if hints:
+            self._waiting.put(ReturnOrder(tuple(hints)))
+            self.bell.ring()
+
+    def take(self) -> list[Order]:
         """Give what waits."""
         taken = []
         while not self._waiting.empty():

@@ -22,6 +22,7 @@ from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.db import process_name
 from tasks_app.execution import kill
+from tasks_app.execution.base import read_hints
 from tasks_app.execution.child import start_child
 from tasks_app.execution.guard import TICK_SECONDS, Guard
 from tasks_app.execution.keeper import LeaseKeeper, Vitals
@@ -119,9 +120,8 @@ class LeaseStep(bootsteps.StartStopStep):
         self.keeper.stop_taking()
 
     def _on_unknown(self, message: Any = None, name: str = "", id: str = "", **_: Any) -> None:  # noqa: A002 - the signal's names
-        arguments = _hint_arguments(message)
-        if len(arguments) == 1 and isinstance(arguments[0], int):
-            orders().hand_back(id, arguments[0], name)
+        for task_id, dispatch_seq in read_hints(id, _hint_arguments(message)):
+            orders().hand_back(task_id, dispatch_seq, name)
 
 
 def _hint_arguments(message: Any) -> list[Any]:

@@ -112,9 +112,11 @@ def list_query(
             conditions.append("false")
     sort = _sort(order, is_down=is_down)
     query = f"""
-        SELECT {SELECTED} FROM ({_picked(conditions, sort, states, values)}) p
-        JOIN taskmill_task t ON t.id = p.id WHERE t.tenant_id = %(tenant)s
-        ORDER BY {sort} LIMIT %(room)s OFFSET %(offset)s
+        SELECT {SELECTED} FROM (
+            SELECT t.id FROM ({_picked(conditions, sort, states, values)}) t
+            ORDER BY {sort} LIMIT %(room)s OFFSET %(offset)s
+        ) p JOIN taskmill_task t ON t.id = p.id WHERE t.tenant_id = %(tenant)s
+        ORDER BY {sort}
     """  # noqa: S608 - built from constants
     return query, values
 
@@ -124,13 +126,15 @@ def _picked(
 ) -> str:
     where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
     if not states:
-        return f"SELECT t.id FROM taskmill_task t WHERE {where} ORDER BY {sort} LIMIT %(reach)s"  # noqa: S608 - built from constants
+        return f"""SELECT t.id, t.finished_at FROM taskmill_task t WHERE {where}
+            ORDER BY {sort} LIMIT %(reach)s"""  # noqa: S608 - built from constants
     branches = []
     for number, state in enumerate(states):
         values[f"state{number}"] = state
         branches.append(
-            f"(SELECT t.id FROM taskmill_task t WHERE {where} AND t.state = %(state{number})s"  # noqa: S608 - built from constants
-            f" ORDER BY {sort} LIMIT %(reach)s)"
+            f"""(SELECT t.id, t.finished_at FROM taskmill_task t
+                WHERE {where} AND t.state = %(state{number})s
+                ORDER BY {sort} LIMIT %(reach)s)"""  # noqa: S608 - built from constants
         )
     return " UNION ALL ".join(branches)
 

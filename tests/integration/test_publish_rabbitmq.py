@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
+import amqp
 import kombu
 import pytest
+from django.db import connection
 
+from tasks_app import transitions
 from tasks_app.clock import monotonic
 from tasks_app.conf import conf
+from tasks_app.dispatch.bundles import Bundle
 from tasks_app.dispatch.loop import DispatchWork
 from tasks_app.dispatch.rabbitmq import RabbitPublisher
 from tasks_app.errors import BrokerUnavailable
 from tasks_app.transitions import DispatchedTask
-from tests.engines import broker_queue, new_queue, read_hints, running_loop
-from tests.factories import make_task, make_worker, task_column, task_state
+from tests.engines import Hint, broker_queue, new_queue, read_hints, running_loop
+from tests.factories import make_task, make_worker, task_state
 from tests.processes import wait_for
 from tests.rabbitmq import RabbitMQ, free_port
 
@@ -44,6 +49,10 @@ def hints(queue: str, count: int = 1) -> list[DispatchedTask]:
     return [DispatchedTask(uuid.uuid4(), 7, "tests.echo", queue, 60) for _ in range(count)]
 
 
+def alone(tasks: Sequence[DispatchedTask]) -> list[Bundle]:
+    return [[task] for task in tasks]
+
+
 def run_on_channel(rabbitmq: RabbitMQ, method: str, *arguments: Any) -> None:
     with kombu.Connection(rabbitmq.url) as broker, broker.channel() as channel:
         getattr(channel, method)(*arguments)
@@ -53,7 +62,7 @@ def test_a_batch_is_confirmed_in_order_in_a_quorum_queue(
     rabbitmq: RabbitMQ, publisher: RabbitPublisher, queue: str
 ) -> None:
     batch = hints(queue, 300)
-    answer = publisher.publish(batch)
+    answer = publisher.publish(alone(batch))
     assert (len(answer.confirmed), answer.refused) == (300, [])
     assert f"{queue}\tquorum" in rabbitmq.control("list_queues", "name", "type")
     received = read_hints(queue, url=rabbitmq.url)
@@ -65,13 +74,13 @@ def test_a_deleted_queue_refuses_its_hints_and_is_declared_again(
     rabbitmq: RabbitMQ, publisher: RabbitPublisher, queue: str
 ) -> None:
     other = new_queue()
-    assert len(publisher.publish(hints(queue) + hints(other)).confirmed) == 2
+    assert len(publisher.publish(alone(hints(queue) + hints(other))).confirmed) == 2
     run_on_channel(rabbitmq, "queue_delete", queue)
     lost, kept = hints(queue, 3), hints(other, 2)
-    answer = publisher.publish([lost[0], kept[0], lost[1], kept[1], lost[2]])
+    answer = publisher.publish(alone([lost[0], kept[0], lost[1], kept[1], lost[2]]))
     assert answer.confirmed == kept
     assert answer.refused == lost
-    again = publisher.publish(lost)
+    again = publisher.publish(alone(lost))
     assert (again.confirmed, again.refused) == (lost, [])
     assert len(read_hints(queue, url=rabbitmq.url)) == 3
 
@@ -79,18 +88,18 @@ def test_a_deleted_queue_refuses_its_hints_and_is_declared_again(
 def test_an_unroutable_hint_is_refused_although_the_broker_acks_it(
     rabbitmq: RabbitMQ, publisher: RabbitPublisher, queue: str
 ) -> None:
-    publisher.publish(hints(queue))
+    publisher.publish(alone(hints(queue)))
     run_on_channel(rabbitmq, "queue_unbind", queue, "taskmill", queue)
     lost = hints(queue)
-    assert publisher.publish(lost).refused == lost
-    assert publisher.publish(lost).confirmed == lost
+    assert publisher.publish(alone(lost)).refused == lost
+    assert publisher.publish(alone(lost)).confirmed == lost
 
 
 def test_a_queue_the_broker_refuses_does_not_hold_up_the_others(
     publisher: RabbitPublisher, queue: str
 ) -> None:
     bad, good = hints("amq.reserved"), hints(queue)
-    answer = publisher.publish([*bad, *good])
+    answer = publisher.publish(alone([*bad, *good]))
     assert (answer.confirmed, answer.refused) == (good, bad)
 
 
@@ -98,32 +107,32 @@ def test_a_queue_of_another_kind_is_used_as_it_is(
     rabbitmq: RabbitMQ, publisher: RabbitPublisher, queue: str
 ) -> None:
     run_on_channel(rabbitmq, "queue_declare", queue, False, True, False, False)
-    answer = publisher.publish(hints(queue, 2))
+    answer = publisher.publish(alone(hints(queue, 2)))
     assert len(answer.confirmed) == 2
 
 
 def test_a_lost_connection_refuses_what_was_not_confirmed_and_is_replaced(
     rabbitmq: RabbitMQ, publisher: RabbitPublisher, queue: str
 ) -> None:
-    publisher.publish(hints(queue))
+    publisher.publish(alone(hints(queue)))
     rabbitmq.stop_app()
     try:
         batch = hints(queue, 3)
-        assert publisher.publish(batch).refused == batch
+        assert publisher.publish(alone(batch)).refused == batch
         with pytest.raises(BrokerUnavailable):
             publisher.open()
-        assert publisher.publish(batch).refused == batch
+        assert publisher.publish(alone(batch)).refused == batch
     finally:
         rabbitmq.start_app()
         rabbitmq.wait_until_it_answers()
     publisher.open()
-    assert wait_for(lambda: publisher.publish(batch).confirmed, seconds=10) == batch
+    assert wait_for(lambda: publisher.publish(alone(batch)).confirmed, seconds=10) == batch
 
 
 def test_the_next_node_of_the_list_takes_over(rabbitmq: RabbitMQ, queue: str) -> None:
     publisher = make_publisher(f"amqp://nobody@127.0.0.1:{free_port()}//", rabbitmq.url)
     publisher.open()
-    assert len(publisher.publish(hints(queue)).confirmed) == 1
+    assert len(publisher.publish(alone(hints(queue))).confirmed) == 1
     publisher.close()
 
 
@@ -132,11 +141,11 @@ def test_a_broker_out_of_memory_ends_in_the_timeout_and_is_not_asked_again(
 ) -> None:
     publisher = make_publisher(rabbitmq.url, timeout_seconds=1.0)
     publisher.open()
-    publisher.publish(hints(queue))
+    publisher.publish(alone(hints(queue)))
     rabbitmq.control("set_vm_memory_high_watermark", "absolute", "1MB")
     try:
         started = monotonic()
-        answer = publisher.publish(hints(queue, 3))
+        answer = publisher.publish(alone(hints(queue, 3)))
         assert (answer.confirmed, answer.refused) == ([], [])
         assert monotonic() - started < 4
         with pytest.raises(BrokerUnavailable, match="blocks publishers"):
@@ -144,7 +153,7 @@ def test_a_broker_out_of_memory_ends_in_the_timeout_and_is_not_asked_again(
     finally:
         rabbitmq.control("set_vm_memory_high_watermark", "0.4")
     wait_for(lambda: is_open(publisher), seconds=20, reason="the broker takes messages again")
-    assert len(publisher.publish(hints(queue)).confirmed) == 1
+    assert len(publisher.publish(alone(hints(queue))).confirmed) == 1
     publisher.close()
 
 
@@ -168,8 +177,29 @@ def test_tasks_accepted_while_rabbitmq_restarts_are_published_when_it_returns(
         tasks = [make_task(queue=queue) for _ in range(5)]
         rabbitmq.start()
         make_worker(queue, slots=10)
-        wait_for(lambda: {task_state(one) for one in tasks} == {"dispatched"}, seconds=20)
-        received = {hint.task_id: hint for hint in read_hints(queue, url=rabbitmq.url, wait=2)}
-    assert set(received) == {str(one) for one in [first, *tasks]}
-    for one in tasks:
-        assert received[str(one)].dispatch_seq == task_column(one, "dispatch_seq") <= 2
+        received: dict[str, Hint] = {}
+
+        def is_all_there() -> bool:
+            with connection.cursor() as cursor:
+                transitions.sweep(cursor, publish_grace_seconds=6, redispatch_seconds=600)
+            with suppress(amqp.AMQPError, OSError):
+                received.update(
+                    {hint.task_id: hint for hint in read_hints(queue, url=rabbitmq.url, wait=1)}
+                )
+            return set(received) == {str(one) for one in [first, *tasks]}
+
+        wait_for(is_all_there, seconds=90, reason="hints of all tasks")
+
+
+def test_a_bundle_is_one_message_and_shares_its_answer(
+    rabbitmq: RabbitMQ, publisher: RabbitPublisher, queue: str
+) -> None:
+    together, single, nowhere = hints(queue, 3), hints(queue), hints(new_queue(), 2)
+    publisher.publish(alone(hints(nowhere[0].queue)))
+    run_on_channel(rabbitmq, "queue_delete", nowhere[0].queue)
+    answer = publisher.publish([together, single, nowhere])
+    assert answer.confirmed == [*together, *single]
+    assert answer.refused == nowhere
+    found = read_hints(queue, url=rabbitmq.url)
+    assert [hint.task_id for hint in found] == [str(task.id) for task in [*together, *single]]
+    assert len({id(hint.headers) for hint in found}) == 2

@@ -12,6 +12,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tasks_app.conf import TasksConf, conf
@@ -29,7 +30,8 @@ LOOPS = ("dispatch", "maintain")
 def make_work(name: str, settings: TasksConf) -> Work:
     """Build what the loop `name` does."""
     if name == "dispatch":
-        return DispatchWork(make_publisher(), settings)
+        is_watched = django_settings.CELERY_WORKER_SEND_TASK_EVENTS
+        return DispatchWork(make_publisher(), settings, is_bundling=not is_watched)
     return MaintainWork(maintain_steps(settings))
 
 

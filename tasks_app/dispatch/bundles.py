@@ -1,0 +1,70 @@
+"""Small fast tasks travel several to a message: how many, by their measured run time.
+
+A bundle is claimed, run and finished task by task, so that each keeps its own epoch, timeout,
+cancel and history; only the message, its confirm and Celery's handling of it are shared. It holds
+about `BUNDLE_SECONDS` of work, and a batch makes at least two bundles for each slot, so that no
+worker waits while another runs a long one. Source: docs/adr/0004-dispatch.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tasks_app.db import Cursor
+from tasks_app.transitions import DispatchedTask
+
+BUNDLE_SECONDS = 0.04
+MOST_IN_BUNDLE = 20
+LEAST_SAMPLES = 20
+MEASURE_SECONDS = 1.0
+"""Run times are asked for again after that time, while there is a backlog."""
+
+Bundle = list[DispatchedTask]
+
+_RUN_TIMES = """
+WITH newest AS (SELECT task_id, finished_at - started_at AS took, outcome
+                FROM taskmill_attempt ORDER BY id DESC LIMIT 300)
+SELECT t.type, percentile_disc(0.9) WITHIN GROUP (ORDER BY extract(epoch FROM n.took))::float8
+FROM newest n JOIN taskmill_task t ON t.id = n.task_id
+GROUP BY t.type
+HAVING count(*) >= %(least)s AND bool_and(n.outcome IN ('success', 'failed'))
+"""
+
+
+def measure_sizes(cursor: Cursor) -> dict[str, int]:
+    """Give the tasks per message of each type that ran lately, from nine tenths of its run times.
+
+    Types with few samples, and types of which an attempt was lost, timed out, cancelled or handed
+    back among the newest 300, travel alone.
+    """
+    cursor.execute(_RUN_TIMES, {"least": LEAST_SAMPLES})
+    return {task_type: size_for(seconds) for task_type, seconds in cursor.fetchall()}
+
+
+def size_for(run_seconds: float) -> int:
+    """Give how many tasks of a run time make a bundle: 1 to `MOST_IN_BUNDLE`."""
+    if run_seconds * MOST_IN_BUNDLE <= BUNDLE_SECONDS:
+        return MOST_IN_BUNDLE
+    return max(1, int(BUNDLE_SECONDS / run_seconds))
+
+
+def bundle(
+    batch: Sequence[DispatchedTask], sizes: Mapping[str, int], slots: Mapping[str, int]
+) -> list[Bundle]:
+    """Group a batch into bundles of one queue and type, in the order of their first tasks.
+
+    Args:
+        sizes: most tasks per bundle by type; a type that is missing travels alone.
+        slots: tasks that the workers of a queue run at a time.
+    """
+    kinds: dict[tuple[str, str], list[DispatchedTask]] = {}
+    for task in batch:
+        kinds.setdefault((task.queue, task.type), []).append(task)
+    found: dict[object, Bundle] = {}
+    for (queue, task_type), tasks in kinds.items():
+        fair = len(tasks) // (2 * max(1, slots.get(queue, 1)))
+        size = max(1, min(sizes.get(task_type, 1), fair))
+        for start in range(0, len(tasks), size):
+            one = tasks[start : start + size]
+            found[one[0].id] = one
+    return [found[task.id] for task in batch if task.id in found]

@@ -1,0 +1,94 @@
+"""Bundles through a real engine and a real worker."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tasks_app import transitions
+from tasks_app.dispatch.bundles import MOST_IN_BUNDLE, measure_sizes
+from tasks_app.models import Attempt, Task
+from tests.engines import dispatcher, new_queue
+from tests.factories import make_task, make_tenant, make_worker, task_state
+from tests.processes import running_worker, wait_for
+from tests.protocol.checkers import read_history, violations
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def run_one(seconds: float, outcome: str = "success") -> None:
+    """Leave a finished attempt of `demo.echo` behind."""
+    task = Task.objects.get(pk=make_task(type="demo.echo", state="success"))
+    ended = task.finished_at
+    assert ended is not None
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE taskmill_attempt
+            SET outcome = %s, finished_at = started_at + %s * interval '1 s' WHERE task_id = %s""",
+            [outcome, seconds, task.pk],
+        )
+
+
+def sizes() -> dict[str, int]:
+    with connection.cursor() as cursor:
+        return measure_sizes(cursor)
+
+
+def test_only_types_that_were_fast_and_well_lately_travel_together() -> None:
+    for _ in range(19):
+        run_one(0.001)
+    assert sizes() == {}
+    run_one(0.001)
+    assert sizes() == {"demo.echo": MOST_IN_BUNDLE}
+    for _ in range(5):
+        run_one(0.02)
+    assert sizes() == {"demo.echo": 2}
+    run_one(0.001, outcome="lost")
+    assert sizes() == {}
+
+
+def test_a_backlog_of_fast_tasks_leaves_in_few_messages_and_each_task_keeps_its_history(
+    valkey: Any,
+) -> None:
+    for _ in range(20):
+        run_one(0.001)
+    tenant, queue = make_tenant("default"), new_queue()
+    tasks = [make_task(tenant, type="demo.echo", queue=queue, payload={"n": 1}) for _ in range(40)]
+    make_worker(queue, slots=2)
+    with dispatcher(window_least=40) as one:
+        counts = one.round().counts
+    assert counts["dispatched"] == 40
+    assert counts["messages"] == 4
+    with running_worker(queues=queue):
+        wait_for(lambda: {task_state(one) for one in tasks} == {"success"}, seconds=30)
+    with connection.cursor() as cursor:
+        history = read_history(cursor)
+    ours = [text for text in violations(history) if any(str(one) in text for one in tasks)]
+    assert ours == []
+    assert Attempt.objects.filter(task_id__in=tasks, outcome="success").count() == 40
+
+
+def test_a_child_that_dies_gives_the_rest_of_its_message_back_at_once(
+    valkey: Any, tmp_path: Path
+) -> None:
+    tenant, queue = make_tenant("default"), new_queue()
+    place = {"path": str(tmp_path / "ran")}
+    ids = [make_task(tenant, type="test.exit", queue=queue, payload=place) for _ in range(3)]
+    with connection.cursor() as cursor:
+        dispatched, _ = transitions.dispatch(cursor, queue=queue, room=3)
+    from tasks_app.dispatch.publish import make_publisher
+
+    publisher = make_publisher()
+    publisher.open()
+    with running_worker(queues=queue):
+        publisher.publish([dispatched])
+        publisher.close()
+        first, *rest = (task.id for task in dispatched)
+        assert isinstance(first, uuid.UUID)
+        wait_for(lambda: task_state(first) not in {"dispatched", "running"}, seconds=20)
+        wait_for(lambda: {task_state(one) for one in rest} == {"queued"}, seconds=10)
+    assert set(ids) == {first, *rest}
