@@ -7,6 +7,9 @@ import logging.config
 
 import structlog
 
+QUIET = ("uvicorn.access", "amqp", "kombu", "celery.worker.strategy", "celery.app.trace")
+"""Libraries whose INFO lines repeat what the platform's own say."""
+
 
 def logging_config(*, json_lines: bool, level: str) -> None:
     """Configure structlog and the standard library to write the same lines to stderr.
@@ -37,28 +40,18 @@ def logging_config(*, json_lines: bool, level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    line = {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "foreign_pre_chain": shared,
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    }
     logging.config.dictConfig(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "formatters": {
-                "line": {
-                    "()": structlog.stdlib.ProcessorFormatter,
-                    "foreign_pre_chain": shared,
-                    "processors": [
-                        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                        renderer,
-                    ],
-                }
-            },
+            "formatters": {"line": line},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["stderr"], "level": level.upper()},
-            "loggers": {
-                "uvicorn.access": {"level": "WARNING"},
-                "amqp": {"level": "WARNING"},
-                "kombu": {"level": "WARNING"},
-                "celery.worker.strategy": {"level": "WARNING"},
-                "celery.app.trace": {"level": "WARNING"},
-            },
+            "loggers": {name: {"level": "WARNING"} for name in QUIET},
         }
     )

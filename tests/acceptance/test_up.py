@@ -56,24 +56,7 @@ def test_it_runs_a_task_keeps_everything_over_a_restart_and_leaves_no_process(
     assert installation.credentials() == first
     assert (installation.var / "secret_key").read_text() == key
     assert installation.task(done["id"])["result"] == {"n": 1}
-    checked = subprocess.run(
-        [*_python(), "manage.py", "doctor"],
-        env=installation.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert checked.stdout.rstrip().endswith("All well")
-    second = subprocess.run(
-        [*_python(), "manage.py", "up", "--port", "1"],
-        env=installation.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert second.returncode == 1
-    assert f"already runs in {installation.var} (process {installation.popen.pid})" in second.stderr
+    check_that_all_is_well_and_a_second_one_is_refused(installation)
     (installation.var / "credentials.json").unlink()
     assert installation.end(signal.SIGTERM) == 0
     assert installation.left() == []
@@ -84,6 +67,26 @@ def test_it_runs_a_task_keeps_everything_over_a_restart_and_leaves_no_process(
     assert "made a new one" in installation.output()
     assert installation.task(done["id"])["status"] == "success"
     assert installation.end(signal.SIGTERM) == 0
+
+
+def check_that_all_is_well_and_a_second_one_is_refused(installation: Installation) -> None:
+    checked = _manage(installation, "doctor")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.rstrip().endswith("All well")
+    second = _manage(installation, "up", "--port", "1")
+    assert second.returncode == 1
+    assert installation.popen is not None
+    assert f"already runs in {installation.var} (process {installation.popen.pid})" in second.stderr
+
+
+def _manage(installation: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*_python(), "manage.py", *arguments],
+        env=installation.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_what_a_killed_supervisor_leaves_is_ended_and_nothing_accepted_is_lost(
