@@ -445,10 +445,9 @@ class Protocol(RuleBasedStateMachine):
                     break
                 self._turn_once()
             self.store_equals_reference()
-            assert (
-                violations(read_history(self.cursor), accepted=self.accepted, must_be_finished=True)
-                == []
-            )
+            history = read_history(self.cursor)
+            found = violations(history, accepted=self.accepted, must_be_finished=True)
+            assert not found, found[:5]
         finally:
             self.world.close()
 
