@@ -54,6 +54,11 @@ Hint = tuple[uuid.UUID, int]
 Held = tuple[uuid.UUID, int, str]
 
 
+MOST_TURNS = 200
+"""Rounds of 61 s to heal in: a hint lost five times holds its key for 16 of them, and the tasks of
+a key with one slot follow one by one."""
+
+
 class Protocol(RuleBasedStateMachine):
     """Operations in any order; the store must always do what the reference does."""
 
@@ -440,7 +445,7 @@ class Protocol(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Heal: workers run what they are handed, the loops turn, time passes; then all is over."""
         try:
-            for _ in range(40):
+            for _ in range(MOST_TURNS):
                 if all(one.is_finished for one in self.reference.tasks.values()):
                     break
                 self._turn_once()
