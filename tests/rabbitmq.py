@@ -87,12 +87,12 @@ class RabbitMQ(ChildServer):
         if not cookie.exists():
             cookie.write_text(secrets.token_hex(16))
             cookie.chmod(0o400)
-            (self.home / "plugins").write_text("[].")
-            (self.home / "rabbitmq.conf").write_text(
-                f"default_user = {self.user}\ndefault_pass = {self.password}\n"
-                "loopback_users = none\nlog.file = false\nlog.console = true\n"
-                "log.console.level = warning\n"
-            )
+        (self.home / "plugins").write_text("[].")
+        (self.home / "rabbitmq.conf").write_text(
+            f"default_user = {self.user}\ndefault_pass = {self.password}\n"
+            "loopback_users = none\nlog.file = false\nlog.console = true\n"
+            "log.console.level = warning\n"
+        )
         if not self._epmd.is_running():
             self._epmd.start(self._epmd_port)
         self.launch([str(SCRIPTS / "rabbitmq-server")], env=self.environment)

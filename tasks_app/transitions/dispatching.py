@@ -28,11 +28,13 @@ class DispatchedTask:
     process_timeout: int
 
 
+_ORDER = "priority DESC, run_at, id"
+
 _DISPATCH = f"""
 WITH pick AS MATERIALIZED (
     SELECT id, tenant_id, concurrency_key, max_concurrency, priority, run_at FROM taskmill_task
     WHERE state = 'queued' AND queue = %(queue)s AND run_at <= taskmill_now()
-    ORDER BY priority DESC, run_at, id LIMIT %(room)s FOR UPDATE SKIP LOCKED
+    ORDER BY {_ORDER} LIMIT %(room)s FOR UPDATE SKIP LOCKED
 ), verdict AS (
     SELECT p.id, p.concurrency_key IS NULL OR p.max_concurrency IS NULL OR p.max_concurrency >=
         row_number() OVER (PARTITION BY p.tenant_id, p.concurrency_key ORDER BY p.priority DESC,
@@ -50,9 +52,8 @@ WITH pick AS MATERIALIZED (
         published_at = NULL, {TOUCH}
     FROM verdict v WHERE t.id = v.id
     RETURNING {MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority, t.run_at
-), {event(kind="'task.' || m.state", from_state="'queued'")}
-SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved ORDER BY priority DESC,
-    run_at, id
+), {event(kind="'task.' || m.state", from_state="'queued'", order=_ORDER)}
+SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved ORDER BY {_ORDER}
 """  # noqa: S608 - built from constants
 
 

@@ -36,15 +36,26 @@ included."""
 ATTEMPTS_LEFT = "t.attempt - t.attempt_base < t.max_retry + 1"
 
 
-def event(*, kind: str, from_state: str, actor: str = "''", data: str = "NULL::jsonb") -> str:
-    """Give the CTE that writes one event per moved row; arguments are SQL expressions over `m`."""
+def event(
+    *,
+    kind: str,
+    from_state: str,
+    actor: str = "''",
+    data: str = "NULL::jsonb",
+    order: str = "id",
+) -> str:
+    """Give the CTE that writes one event per moved row, numbered in `order`.
+
+    Arguments are SQL expressions over `m`. Without an order the plan would choose it, and with it
+    which of two tasks dispatched together is seen to go first.
+    """
     return f"""event AS (
         INSERT INTO taskmill_event
             (task_id, tenant_id, seq, type, from_state, state, epoch, attempt, at, actor, data)
         SELECT m.id, m.tenant_id, m.event_seq, {kind}, {from_state}, m.state, m.epoch, m.attempt,
             m.updated_at,
                {actor}, {data}
-        FROM moved m
+        FROM moved m ORDER BY {order}
     )"""  # noqa: S608 - arguments are constants of this package
 
 

@@ -18,9 +18,8 @@ import pytest
 from tasks_app.management.bootstrap import Credentials
 from tests.acceptance.installations import NOT_INHERITED, SHORT_TIMES
 from tests.processes import ROOT, wait_for
-from tests.rabbitmq import free_port, rabbitmq
+from tests.rabbitmq import free_port
 
-__all__ = ["rabbitmq"]
 PROGRAMS = ("web", "worker", "engine", "beat", "flower")
 PREPARE = """
 import django, sys

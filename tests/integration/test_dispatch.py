@@ -45,6 +45,17 @@ def finish(task_id: Any) -> None:
         )
 
 
+def test_events_of_one_round_are_numbered_in_the_order_of_dispatch(
+    bench: Dispatcher, queue: str
+) -> None:
+    make_worker(queue, slots=40)
+    tasks = [make_task(queue=queue, priority=number * 7 % 40) for number in range(40)]
+    bench.round()
+    events = Event.objects.filter(task_id__in=tasks, type="task.dispatched").order_by("id")
+    wanted = Task.objects.filter(id__in=tasks).order_by("-priority")
+    assert [one.task_id for one in events] == [one.id for one in wanted]
+
+
 def test_hints_leave_in_order_of_priority_then_time_then_id(bench: Dispatcher, queue: str) -> None:
     past = datetime.now(tz=UTC) - timedelta(hours=1)
     make_worker(queue, slots=10)

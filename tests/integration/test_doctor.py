@@ -19,9 +19,6 @@ from django.db import connection
 
 from tasks_app import db
 from tasks_app.management.diagnosis import broker, database, diagnose, processes, secrets
-from tests.rabbitmq import rabbitmq
-
-__all__ = ["rabbitmq"]
 
 
 @pytest.fixture
