@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tasks_app.api.authentication import WatchAuthentication
 from tasks_app.api.operation import Operation, Reply
 from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait
@@ -48,8 +49,16 @@ class TaskView(ApiView):
 
     @property
     def task_id(self) -> uuid.UUID:
-        """The id of the path."""
-        return parse_task_id(self.kwargs["task_id"])
+        """The id of the path.
+
+        Raises:
+            TaskNotFound: not an id, or not that of the caller's watch token.
+        """
+        task_id = parse_task_id(self.kwargs["task_id"])
+        watch = self.principal.watch
+        if watch is not None and watch.task_id != task_id:
+            raise TaskNotFound
+        return task_id
 
     def task_response(self, status: int) -> Response:
         """Answer with the task as it is now."""
@@ -110,6 +119,7 @@ class TaskDetail(TaskCancelling, WaitingView):
     """`/tasks/{id}`: read with long poll, revise while pending, cancel."""
 
     scopes = {"GET": "tasks:read", "PATCH": "tasks:submit", "DELETE": "tasks:cancel"}
+    authentication_classes = [WatchAuthentication]
     operations = {
         "GET": Operation(
             name="get_task",

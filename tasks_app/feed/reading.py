@@ -14,8 +14,11 @@ from typing import Final
 from tasks_app.db import Cursor
 
 BOUNDS: Final = """
-SELECT coalesce((SELECT first_sequence FROM taskmill_feed ORDER BY first_sequence LIMIT 1), 1) AS first,
-    coalesce((SELECT last_sequence FROM taskmill_feed ORDER BY first_sequence DESC LIMIT 1), 0) AS last
+SELECT
+    coalesce(
+        (SELECT first_sequence FROM taskmill_feed ORDER BY first_sequence LIMIT 1), 1) AS first,
+    coalesce(
+        (SELECT last_sequence FROM taskmill_feed ORDER BY first_sequence DESC LIMIT 1), 0) AS last
 """
 _EVENT: Final = """e.task_id, e.tenant_id, e.seq, e.type, e.from_state, e.state, e.epoch, e.attempt,
     e.at, e.actor, e.data, t.tags"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -86,7 +86,8 @@ class Source(Protocol):
 class Subscription:
     """Events after a cursor: first from the table, then live; made by `FeedHub.open`.
 
-    Used by one coroutine. Leaving the context frees everything at once.
+    Used by one coroutine. Leaving the context frees everything at once. `on_end` is called when the
+    hub ends it, for transports that may hang in a send just then.
     """
 
     def __init__(self, source: Source, wanted: Wanted, *, after: int, holder: str, key_id: str):
@@ -94,6 +95,7 @@ class Subscription:
         self.holder = holder
         self.key_id = key_id
         self.cursor = after
+        self.on_end: Callable[[], object] = bool
         self._source = source
         self._is_live = False
         self._buffer: deque[FeedEvent] = deque()
@@ -169,6 +171,7 @@ class Subscription:
             self._ended = reason
             self._buffer.clear()
             self._ready.set()
+            self.on_end()
 
     @property
     def is_ended(self) -> bool:

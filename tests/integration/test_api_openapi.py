@@ -194,6 +194,32 @@ def list_task_logs(call: Any, world: World) -> None:
     assert len(call(f"/tasks/{task_id}/logs?after={after}").json()["results"]) == 1
 
 
+def stream_task(call: Any, world: World) -> None:
+    task_id = make_task(world.tenant, state="success")
+    call(f"/tasks/{task_id}/stream")
+    with transitions_cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO taskmill_feed SELECT 1, count(*), array_agg(id), min(id), max(id), now(),"
+            " max(id), '{}', '{}' FROM (SELECT id FROM taskmill_event WHERE task_id = %s"
+            " ORDER BY id) e",
+            [task_id],
+        )
+    call(f"/tasks/{task_id}/stream?last_event_id=3")
+
+
+def stream_events(call: Any, world: World) -> None:
+    task_id = make_task(world.tenant)
+    call(f"/events/stream?tasks={task_id}&types=task.created&tags=a&last_event_id=0")
+
+
+def create_task_watch_token(call: Any, world: World) -> None:
+    call(world.task() + "/watch-tokens")
+
+
+def create_tag_watch_token(call: Any, world: World) -> None:
+    call("/watch-tokens", {"tag": "vip"})
+
+
 def list_task_types(call: Any, world: World) -> None:
     call("/task-types")
 
@@ -265,7 +291,8 @@ CASES: dict[str, Callable[[Any, World], None]] = {
         revise_task, delete_task, cancel_task, retry_task, rerun_task, get_task_result,
         list_task_events, list_task_attempts, list_task_logs, list_task_types, get_task_type,
         list_dead_letters, retry_dead_letters, purge_dead_letters, list_workers, get_stats,
-        check_health, check_alive, check_ready,
+        check_health, check_alive, check_ready, stream_task, stream_events,
+        create_task_watch_token, create_tag_watch_token,
     )
 }  # fmt: skip
 
