@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api.authentication import WatchAuthentication
-from tasks_app.api.operation import Operation, Reply
+from tasks_app.api.operation import WATCH_TOKEN, Operation, Reply
 from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait
 from tasks_app.api.waiting_views import WaitingResponse, WaitingView, preferred_wait
@@ -129,6 +129,7 @@ class TaskDetail(TaskCancelling, WaitingView):
                 "With `Prefer: wait=N` it answers when the task has finished; with `If-None-Match`"
                 " beside it, as soon as the task changes."
             ),
+            query=(WATCH_TOKEN,),
             headers=("Prefer", "If-None-Match"),
             replies={
                 200: Reply(

@@ -1,8 +1,9 @@
 """The reading side of the feed, for every transport: one hub per process, many subscriptions.
 
-    async with feed_hub().open(Wanted(tenant_id=1), after=sequence, holder=key_id) as subscription:
-        while events := await subscription.next(15.0):
-            ...
+    wanted = Wanted(tenant_id=1)
+    async with feed_hub().open(wanted, after=sequence, holder=key_id, most=100) as subscription:
+        while True:
+            events = await subscription.next(15.0)  # none after 15 s of silence
 
 The writing side is `tasks_app.relay`.
 """
