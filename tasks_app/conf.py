@@ -142,6 +142,40 @@ class TasksConf:
         least=1,
         most=100_000,
     )
+    relay_poll_seconds: float = setting(
+        0.02,
+        "Seconds between looks for new events while there are none: what the feed lags at most.",
+        least=0.001,
+        most=10,
+    )
+    feed_retention_hours: float = setting(
+        72.0,
+        "Hours after which a stream's cursor is too old to resume from. Keep it shorter than both "
+        "retentions of tasks.",
+        least=0.01,
+        most=8760,
+    )
+    stream_heartbeat_seconds: float = setting(
+        15.0,
+        "Seconds of silence on a stream after which a comment is sent, so that proxies keep it.",
+        least=0.05,
+        most=300,
+    )
+    stream_most_seconds: float = setting(
+        3600.0,
+        "Seconds after which a stream is closed; the client resumes it and is authenticated anew.",
+        least=1,
+        most=86_400,
+    )
+    max_streams_per_key: int = setting(
+        1000,
+        "Open streams of one API key, or of one watched task, and web process.",
+        least=1,
+        most=100_000,
+    )
+    watch_token_seconds: int = setting(
+        900, "Seconds for which a watch token opens streams.", least=1, most=86_400
+    )
     rate_limit: str = setting(
         "6000/minute", "Requests per API key, as `N/second|minute|hour|day`; empty for none."
     )

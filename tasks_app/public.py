@@ -43,6 +43,7 @@ from tasks_app.errors import (
     ValidationFailed,
 )
 from tasks_app.events import EventType
+from tasks_app.feed import FeedEvent, Subscription, SubscriptionEnded, Wanted, feed_hub
 from tasks_app.policies import ErrorInfo, Retry
 from tasks_app.registry import Handler, handler
 from tasks_app.selectors import DEFAULT_TENANT, tenant_id_of
@@ -57,6 +58,7 @@ __all__ = [
     "DuplicateTask",
     "ErrorInfo",
     "EventType",
+    "FeedEvent",
     "Handler",
     "LeaseLost",
     "NotFinished",
@@ -69,6 +71,8 @@ __all__ = [
     "State",
     "StateConflict",
     "Status",
+    "Subscription",
+    "SubscriptionEnded",
     "TaskCancelled",
     "TaskContext",
     "TaskHandle",
@@ -76,8 +80,10 @@ __all__ = [
     "TaskmillError",
     "UnknownTaskType",
     "ValidationFailed",
+    "Wanted",
     "cancel",
     "current_task",
+    "feed_hub",
     "get_task",
     "handler",
     "retry",

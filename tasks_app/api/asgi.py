@@ -2,8 +2,8 @@
 
 Django's own ASGI handler starts a thread per request and changes threads at every middleware. Calls
 to /api/v1 and the probes need none of those middlewares, so they are answered here: resolved and
-read on the event loop, run whole in one thread, sent from the loop. Waits (`Prefer: wait`) hold no
-thread. Everything else, asynchronous views included, goes to Django's handler.
+read on the event loop, run whole in one thread, sent from the loop. Waits (`Prefer: wait`) and
+streams hold no thread. Everything else, asynchronous views included, goes to Django's handler.
 Source: docs/adr/0005-web-threads.md.
 """
 
@@ -14,7 +14,7 @@ import contextvars
 import io
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction, sync_to_async
 from django.conf import settings
@@ -30,11 +30,14 @@ from typing_extensions import override
 from tasks_app.api.middleware import bind, finish
 from tasks_app.api.parsers import default_body_bytes
 from tasks_app.api.problems import problem_response
+from tasks_app.api.sse import EventStream
+from tasks_app.api.streams import is_live, streamed
 from tasks_app.errors import Forbidden, PayloadTooLarge, RequestError, TaskmillError
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+T = TypeVar("T")
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 API_PREFIX: Final = "/api/v1/"
@@ -93,10 +96,18 @@ class ApiApplication(ASGIHandler):
         else:
             response = await self._in_thread(request)
             if getattr(response, "wait", None) is not None and match is not None:
-                response = await _unless_gone(_wait(match, request, response), receive)
-        await self.send_response(finish(request, response), send)
-        if response.streaming:
-            await sync_to_async(response.close)()
+                response = await _unless_gone(_wait(match, request, response), receive())
+            elif is_live(response):
+                response = streamed(request, response)
+        await self._send(finish(request, response), receive, send)
+
+    async def _send(self, response: HttpResponseBase, receive: Receive, send: Send) -> None:
+        """Send a response; a stream ends with its client, also with one that takes nothing."""
+        events: EventStream | None = getattr(response, "events", None)
+        if events is None:
+            await self.send_response(response, send)
+            return
+        await _unless_gone(self.send_response(response, send), receive(), events.stuck())
 
     async def _in_thread(self, request: HttpRequest) -> HttpResponseBase:
         context = contextvars.copy_context()
@@ -191,17 +202,17 @@ async def _wait(match: ResolverMatch, request: HttpRequest, response: Any) -> Ht
     return final
 
 
-async def _unless_gone(work: Awaitable[HttpResponseBase], receive: Receive) -> HttpResponseBase:
-    """Give the answer, or give up as soon as the client hangs up."""
+async def _unless_gone(work: Awaitable[T], *signs: Awaitable[Any]) -> T:
+    """Give the work's result, or give up at the first sign that the client has hung up."""
     answer = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(receive())
+    gone = [asyncio.ensure_future(sign) for sign in signs]
     try:
-        await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([answer, *gone], return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             raise ClientGone
         return answer.result()
     finally:
-        for one in (answer, gone):
+        for one in (answer, *gone):
             one.cancel()
 
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from tasks_app.api.failures import authenticated
 from tasks_app.errors import NotAuthenticated
-from tasks_app.services.keys import Principal
+from tasks_app.services.keys import Principal, find_watcher
 
 SCHEME = "bearer "
 
@@ -36,3 +36,15 @@ class ApiKeyAuthentication(BaseAuthentication):
     def authenticate_header(self, request: Request) -> str:
         """Give the challenge of a 401."""
         return 'Bearer realm="taskmill"'
+
+
+class WatchAuthentication(ApiKeyAuthentication):
+    """Also takes a watch token as `?token=`, to read; for views that look at `principal.watch`."""
+
+    @override
+    def authenticate(self, request: Request) -> tuple[Any, Principal]:
+        """Give `(None, principal)`; see `ApiKeyAuthentication.authenticate`."""
+        token = request.query_params.get("token")
+        if token and request.method == "GET" and "HTTP_AUTHORIZATION" not in request.META:
+            return None, find_watcher(token)
+        return super().authenticate(request)

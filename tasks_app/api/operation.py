@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from tasks_app.errors import TaskmillError
-from tasks_app.selectors.shapes import Task
+from tasks_app.selectors.shapes import AcceptedTask, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,13 @@ class Parameter:
     schema: Mapping[str, Any]
 
 
+WATCH_TOKEN: Final = Parameter(
+    name="token",
+    description="A watch token, instead of an API key.",
+    schema={"type": "string"},
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """A successful answer.
@@ -38,12 +45,14 @@ class Reply:
         model: pydantic model of the body; None for any JSON.
         has_body: False for an answer without one.
         headers: names of `REPLY_HEADERS` that it may carry beside those of every answer.
+        media_type: of the body.
     """
 
     description: str
     model: Any = None
     has_body: bool = True
     headers: tuple[str, ...] = ()
+    media_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +125,9 @@ REPLY_HEADERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
 }
 _SUBMITTED: Final = ("Location", "Retry-After", "ETag", "Idempotency-Replayed")
 TASK_ACCEPTED: Final = Reply(
-    description="Accepted: the task is stored and will run.", model=Task, headers=_SUBMITTED
+    description="Accepted: the task is stored and will run.",
+    model=AcceptedTask,
+    headers=_SUBMITTED,
 )
 TASK_AT_ONCE: Final = Reply(
     description="The task has finished within `Prefer: wait`, or a live task holds its unique key.",

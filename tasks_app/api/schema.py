@@ -56,6 +56,7 @@ SECURITY: Final = {
 }
 TAGS: Final = {
     "tasks": "Submit work, watch it, steer it.",
+    "streams": "Events as they happen, and tokens to watch them with.",
     "history": "What a task did and left behind.",
     "task types": "What can be submitted, with one typed operation each.",
     "dead letters": "Tasks out of attempts.",
@@ -156,7 +157,7 @@ def _reply(registry: Any, reply: Reply, usual: list[str]) -> dict[str, Any]:
     }
     if reply.has_body:
         schema = {} if reply.model is None else _register(registry, reply.model, "serialization")
-        shown["content"] = {"application/json": {"schema": schema}}
+        shown["content"] = {reply.media_type: {"schema": schema}}
     return shown
 
 

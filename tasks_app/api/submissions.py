@@ -37,6 +37,7 @@ from tasks_app.services.submission import (
     read_submission,
 )
 from tasks_app.services.submit import UNSET, Submitted, rerun_task, submit_task
+from tasks_app.services.watch import Watch, watch_object
 
 
 def origin_of(request: Request) -> Origin:
@@ -73,7 +74,10 @@ class SubmittingView(IdempotentPost, WaitingView):
 
     def respond(self, request: Request, answer: Answer) -> Response:
         """Answer at once, or when the task is finished where the client prefers to wait."""
-        response = WaitingResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+        body = answer.body
+        if answer.status == 202:  # noqa: PLR2004 - HTTP status
+            body = body | {"watch": self._watch(body["id"])}
+        response = WaitingResponse(body, status=answer.status, headers=dict(answer.headers))
         if answer.is_replayed:
             response["Idempotency-Replayed"] = "true"
         response["ETag"] = f'"{answer.body["version"]}"'
@@ -89,6 +93,16 @@ class SubmittingView(IdempotentPost, WaitingView):
                     key_id=self.principal.key_id,
                 )
         return response
+
+    def _watch(self, task_id: Any) -> dict[str, Any]:
+        """Give a new watch token for a task; never remembered with the answer of a key."""
+        return watch_object(
+            Watch(
+                tenant_id=self.caller.tenant_id,
+                key_id=self.principal.key_id,
+                task_id=uuid.UUID(str(task_id)),
+            )
+        )
 
 
 class TaskCollection(SubmittingView, TaskListing):

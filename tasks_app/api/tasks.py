@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tasks_app.api.operation import Operation, Reply
+from tasks_app.api.authentication import WatchAuthentication
+from tasks_app.api.operation import WATCH_TOKEN, Operation, Reply
 from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait
 from tasks_app.api.waiting_views import WaitingResponse, WaitingView, preferred_wait
@@ -48,8 +49,16 @@ class TaskView(ApiView):
 
     @property
     def task_id(self) -> uuid.UUID:
-        """The id of the path."""
-        return parse_task_id(self.kwargs["task_id"])
+        """The id of the path.
+
+        Raises:
+            TaskNotFound: not an id, or not that of the caller's watch token.
+        """
+        task_id = parse_task_id(self.kwargs["task_id"])
+        watch = self.principal.watch
+        if watch is not None and watch.task_id != task_id:
+            raise TaskNotFound
+        return task_id
 
     def task_response(self, status: int) -> Response:
         """Answer with the task as it is now."""
@@ -110,6 +119,7 @@ class TaskDetail(TaskCancelling, WaitingView):
     """`/tasks/{id}`: read with long poll, revise while pending, cancel."""
 
     scopes = {"GET": "tasks:read", "PATCH": "tasks:submit", "DELETE": "tasks:cancel"}
+    authentication_classes = [WatchAuthentication]
     operations = {
         "GET": Operation(
             name="get_task",
@@ -119,6 +129,7 @@ class TaskDetail(TaskCancelling, WaitingView):
                 "With `Prefer: wait=N` it answers when the task has finished; with `If-None-Match`"
                 " beside it, as soon as the task changes."
             ),
+            query=(WATCH_TOKEN,),
             headers=("Prefer", "If-None-Match"),
             replies={
                 200: Reply(

@@ -98,7 +98,10 @@ def _settled(response: WaitingResponse, wait: Wait) -> WaitingResponse:
     response["Preference-Applied"] = f"wait={int(wait.seconds)}"
     if response.status_code != ACCEPTED or row["state"] in FINISHED:
         response.status_code = 200
+    watch = response.data.get("watch") if isinstance(response.data, dict) else None
     show(response, row, is_same=wait.version == row["version"])
+    if watch is not None and response.status_code == ACCEPTED:
+        response.data["watch"] = watch
     return response
 
 

@@ -36,6 +36,7 @@ def maintain_steps(settings: TasksConf) -> list[Step]:
         *prune_steps(
             success_days=settings.retention_success_days,
             failed_days=settings.retention_failed_days,
+            feed_hours=settings.feed_retention_hours,
         ),
     ]
 

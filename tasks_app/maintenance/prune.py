@@ -46,6 +46,16 @@ DELETE FROM taskmill_stale_result WHERE id IN (
   AND at < taskmill_now() - make_interval(secs => %(age)s::float8)
 """
 
+_PRUNE_FEED = """
+WITH first AS MATERIALIZED (
+    SELECT first_sequence, at FROM taskmill_feed ORDER BY first_sequence LIMIT %(limit)s
+)
+DELETE FROM taskmill_feed f USING first
+WHERE f.first_sequence = first.first_sequence
+  AND first.at < taskmill_now() - make_interval(secs => %(age)s::float8)
+  AND f.first_sequence < (SELECT max(first_sequence) FROM taskmill_feed)
+"""
+
 
 class PruneTasks:
     """Removes finished tasks of one retention class.
@@ -101,10 +111,32 @@ class PruneRecords:
         return StepResult(count=total, is_full=most >= LIMIT)
 
 
-def prune_steps(*, success_days: float, failed_days: float) -> list[PruneTasks | PruneRecords]:
-    """Give the prune steps for the two retention classes and the other records."""
+class PruneFeed:
+    """Removes the beginning of the feed, and so what a stream can resume from; never its end.
+
+    Args:
+        retention_hours: how long a place in the feed is kept.
+    """
+
+    name = "prune_feed"
+    interval_seconds = 60.0
+
+    def __init__(self, *, retention_hours: float) -> None:
+        self._values = {"age": retention_hours * 3600, "limit": LIMIT}
+
+    def run_once(self, cursor: Cursor, _turn: StepTurn) -> StepResult:
+        """Remove at most five hundred batches."""
+        cursor.execute(_PRUNE_FEED, self._values)
+        return StepResult(count=cursor.rowcount, is_full=cursor.rowcount >= LIMIT)
+
+
+def prune_steps(
+    *, success_days: float, failed_days: float, feed_hours: float
+) -> list[PruneTasks | PruneRecords | PruneFeed]:
+    """Give the prune steps for the two retention classes, the other records and the feed."""
     return [
         PruneTasks("prune_done", states=FINISHED - DEAD_LETTERS, retention_days=success_days),
         PruneTasks("prune_dead_letters", states=DEAD_LETTERS, retention_days=failed_days),
         PruneRecords(stale_days=failed_days),
+        PruneFeed(retention_hours=feed_hours),
     ]

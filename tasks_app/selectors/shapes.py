@@ -117,6 +117,21 @@ class Task(BaseModel):
     links: TaskLinks
 
 
+class WatchToken(BaseModel):
+    """A short-lived, read-only token for one task or one tag, safe in a browser."""
+
+    token: str = Field(description="Give it as `?token=`.")
+    expires_at: AwareDatetime
+    stream_url: str = Field(description="Server-sent events, the token included.")
+    ws_url: str = Field(description="WebSocket, the token included.")
+
+
+class AcceptedTask(Task):
+    """A task as submitted, and a token to watch it with."""
+
+    watch: WatchToken
+
+
 class EventData(BaseModel):
     """What changed; further members depend on the event's type."""
 

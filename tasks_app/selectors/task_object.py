@@ -51,6 +51,6 @@ def _links(task_id: str) -> dict[str, str | None]:
         "events": f"{here}/events",
         "result": f"{here}/result",
         "cancel": f"{here}/cancel",
-        "stream": None,
+        "stream": f"{here}/stream",
         "console": None,
     }

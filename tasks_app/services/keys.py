@@ -23,6 +23,7 @@ from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.errors import NotAuthenticated, ValidationFailed
 from tasks_app.models import ApiKey, Tenant
+from tasks_app.services.watch import Watch, read_watch_token
 
 SCOPES: Final = (
     "tasks:submit",
@@ -48,6 +49,7 @@ class Principal:
     Attributes:
         scopes: the words of `SCOPES` that the key was given.
         rate_limit: the key's own limit such as `100/second`; empty for the installation's.
+        watch: what a watch token, given instead of a key, covers; `key_id` then names its limits.
     """
 
     key_id: str
@@ -55,6 +57,7 @@ class Principal:
     tenant_slug: str
     scopes: frozenset[str]
     rate_limit: str = ""
+    watch: Watch | None = None
 
 
 _cache: dict[str, tuple[float, Principal]] = {}
@@ -138,6 +141,22 @@ def find_caller(token: str) -> Principal:
     if entry is not None and entry[0] > monotonic():
         return entry[1]
     return _look_up(found.group(1), digest)
+
+
+def find_watcher(token: str) -> Principal:
+    """Give the principal of a watch token: it may read, where the view looks at `watch`.
+
+    Raises:
+        NotAuthenticated: the token is forged, damaged or expired.
+    """
+    watch = read_watch_token(token)
+    return Principal(
+        key_id=watch.holder,
+        tenant_id=watch.tenant_id,
+        tenant_slug="",
+        scopes=frozenset({"tasks:read"}),
+        watch=watch,
+    )
 
 
 def digest_of(token: str) -> str:

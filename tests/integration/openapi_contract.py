@@ -91,6 +91,9 @@ class Contract:
             assert answer.content == b""
             return
         kind = answer.headers["Content-Type"]
+        if kind == "text/event-stream":
+            assert kind in found["content"]
+            return
         self._judge(self._strict, found["content"][kind]["schema"], answer.json())
         if kind == "application/problem+json":
             assert f"`{answer.json()['code']}`" in found["description"]

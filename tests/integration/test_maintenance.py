@@ -197,7 +197,10 @@ def test_a_cancel_that_a_living_worker_never_confirms_is_forced(clock: Clock) ->
 
 
 def prune(cursor: Cursor) -> int:
-    return sum(run(step, cursor).count for step in prune_steps(success_days=30, failed_days=60))
+    return sum(
+        run(step, cursor).count
+        for step in prune_steps(success_days=30, failed_days=60, feed_hours=72)
+    )
 
 
 def test_prune_removes_finished_tasks_with_their_history_after_their_retention(

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from tasks_app.feed import reading
 from tasks_app.maintenance import prune
 from tasks_app.models import Task
+from tasks_app.relay import loop as relay
 from tasks_app.selectors import (
     Place,
     TaskFilter,
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.django_db
 
 ROWS = 100_000
 MOST_BUFFERS = 4_000
-LARGE = ("taskmill_task", "taskmill_event")
+LARGE = ("taskmill_task", "taskmill_event", "taskmill_feed")
 
 _SHARES = """
     CASE WHEN n %% 100 < 90 THEN 'success' WHEN n %% 100 < 94 THEN 'failed'
@@ -86,11 +88,20 @@ def filled(django_db_setup: None, django_db_blocker: Any) -> Iterator[dict[str, 
                 " at, actor) SELECT id, tenant_id, 1, 'task.created', 'queued', 0, 0, created_at,"
                 " '' FROM taskmill_task"
             )
+            cursor.execute(
+                "INSERT INTO taskmill_feed SELECT g * 10 + 1, g * 10 + 10,"
+                " array_agg(id ORDER BY id), min(id), max(id), now(), max(id), '{}', '{}' FROM ("
+                " SELECT id, (row_number() OVER (ORDER BY id) - 1) / 10 AS g FROM taskmill_event)"
+                " e GROUP BY g"
+            )
+            cursor.execute("VACUUM ANALYZE taskmill_feed")
             cursor.execute("VACUUM ANALYZE taskmill_task")
             cursor.execute("VACUUM ANALYZE taskmill_event")
         yield tenants
         with connection.cursor() as cursor:
-            cursor.execute("TRUNCATE taskmill_task, taskmill_event, taskmill_tenant CASCADE")
+            cursor.execute(
+                "TRUNCATE taskmill_task, taskmill_event, taskmill_feed, taskmill_tenant CASCADE"
+            )
 
 
 def check_plan(query: str, values: dict[str, Any], *, most: int = MOST_BUFFERS) -> None:
@@ -190,6 +201,25 @@ def test_dead_letters_read_an_index(filled: dict[str, int]) -> None:
         " ORDER BY t.finished_at DESC, t.id DESC LIMIT 50"
     )
     check_plan(query, wanted.values(filled["big"]))
+
+
+FEED: dict[str, tuple[str, dict[str, Any]]] = {
+    "bounds": (reading.BOUNDS, {}),
+    "page": (reading.PAGE, {"after": 50_000, "until": 50_200, "tenant": None}),
+    "page of tasks": (reading.PAGE_OF_TASKS, {"after": 10, "until": ROWS, "limit": 100}),
+    "last of a task": (reading._LAST_OF_TASK, {}),
+    "find": (relay._FIND, {"seen": ROWS - 50, "lows": [5, 90], "highs": [9, 99], "limit": 2000}),
+    "resume": (relay._RESUME, {}),
+    "prune": (prune._PRUNE_FEED, {"limit": 500, "age": 3600.0}),
+}
+
+
+@pytest.mark.parametrize("name", FEED)
+def test_every_look_at_the_feed_reads_an_index(filled: dict[str, int], name: str) -> None:
+    query, values = FEED[name]
+    task = one_task("queued")
+    more = {"id": task.id, "tasks": [task.id], "tenant": task.tenant_id}
+    check_plan(query, more | values, most=3_000)
 
 
 ERROR = '{"code": "X"}'

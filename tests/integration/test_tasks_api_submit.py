@@ -32,6 +32,8 @@ def test_a_submission_is_answered_with_the_task_object_and_where_to_find_it(api:
     response = api.post("/tasks", {"type": "tests.order", "payload": {"order_id": 4}})
     task = response.json()
     assert response.status_code == 202
+    watch = task.pop("watch")
+    assert set(watch) == {"token", "expires_at", "stream_url", "ws_url"}
     assert set(task) == KEYS
     assert response.headers["Location"] == f"/api/v1/tasks/{task['id']}"
     assert response.headers["Retry-After"] == "1"

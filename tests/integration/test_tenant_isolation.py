@@ -34,6 +34,8 @@ CALLS: dict[str, list[tuple[str, str, Any]]] = {
     "tasks/<str:task_id>/events": [("GET", "success", None)],
     "tasks/<str:task_id>/attempts": [("GET", "failed", None)],
     "tasks/<str:task_id>/logs": [("GET", "running", None)],
+    "tasks/<str:task_id>/stream": [("GET", "success", None), ("GET", "queued", None)],
+    "tasks/<str:task_id>/watch-tokens": [("POST", "queued", {})],
 }
 """route below /api/v1 -> (method, state of A's task, body)"""
 

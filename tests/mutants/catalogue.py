@@ -154,6 +154,21 @@ MUTANTS = (
         "AND queue_deadline IS NOT NULL",
     ),
     Mutant(
+        "the feed reads what is above the last id alone",
+        "tasks_app/relay/loop.py",
+        "WHERE id BETWEEN o.low AND o.high",
+        "WHERE false AND id BETWEEN o.low AND o.high",
+        "tests/integration/test_relay.py"
+        "::test_concurrent_transactions_of_random_length_lose_nothing_and_reverse_nothing",
+    ),
+    Mutant(
+        "the relay appends without the fence",
+        "tasks_app/relay/loop.py",
+        "        turn.leadership.fence(cursor)\n",
+        "",
+        "tests/integration/test_relay.py::test_a_leader_that_was_frozen_appends_nothing",
+    ),
+    Mutant(
         "an outage of the broker slows the sweeps",
         DISPATCHING,
         'sweeps="t.sweeps",',

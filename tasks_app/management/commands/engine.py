@@ -20,11 +20,12 @@ from tasks_app.dispatch.loop import DispatchWork
 from tasks_app.dispatch.publish import make_publisher
 from tasks_app.loops import Loop, Stop, Work
 from tasks_app.maintenance.loop import MaintainWork, maintain_steps
+from tasks_app.relay.loop import RelayWork
 from tasks_app.telemetry import logger
 
 log = logger(__name__)
 
-LOOPS = ("dispatch", "maintain")
+LOOPS = ("dispatch", "maintain", "relay")
 
 
 def make_work(name: str, settings: TasksConf) -> Work:
@@ -32,6 +33,8 @@ def make_work(name: str, settings: TasksConf) -> Work:
     if name == "dispatch":
         is_watched = django_settings.CELERY_WORKER_SEND_TASK_EVENTS
         return DispatchWork(make_publisher(), settings, is_bundling=not is_watched)
+    if name == "relay":
+        return RelayWork(settings)
     return MaintainWork(maintain_steps(settings))
 
 
@@ -48,11 +51,11 @@ def make_loop(name: str, settings: TasksConf, stop: Stop) -> Loop:
 class Command(BaseCommand):
     """Run the engine."""
 
-    help = "Run the dispatch and maintain loops until SIGTERM or SIGINT."
+    help = "Run the dispatch, maintain and relay loops until SIGTERM or SIGINT."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take `--only dispatch,maintain`."""
+        """Take `--only dispatch,maintain,relay`."""
         parser.add_argument(
             "--only", default=",".join(LOOPS), help="Loops to run, comma separated."
         )

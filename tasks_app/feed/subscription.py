@@ -1,0 +1,196 @@
+"""One subscriber: what it wants, and the bounded buffer between the hub and its transport."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from tasks_app.errors import TaskmillError
+from tasks_app.events import EventType
+from tasks_app.feed.event import PUBLIC_EVENTS, FeedEvent
+
+MOST_EVENTS: Final = 1000
+MOST_BYTES: Final = 1_048_576
+
+
+class SubscriptionEnded(TaskmillError):
+    """The subscription is over; open it again after the cursor that was reached."""
+
+    code = "subscription_ended"
+
+
+class SlowSubscriber(SubscriptionEnded):
+    """The subscriber takes events more slowly than they come."""
+
+    code = "slow_subscriber"
+
+
+class FeedClosed(SubscriptionEnded):
+    """This process serves no more subscriptions, or the subscriber's key is not in force."""
+
+    code = "feed_closed"
+
+
+class FeedReset(SubscriptionEnded):
+    """The cursor is not in the feed; begin with a snapshot."""
+
+    code = "feed_reset"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which events a subscriber wants: of its tenant, and fitting all that is named.
+
+    Attributes:
+        tasks: of these tasks; empty for all.
+        tags: of tasks that have one of these now; empty for all.
+        types: event types; empty for those that are not inner steps.
+    """
+
+    tenant_id: int
+    tasks: frozenset[uuid.UUID] = frozenset()
+    tags: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+
+    def takes(self, event: FeedEvent) -> bool:
+        """Say whether an event is wanted."""
+        return (
+            event.tenant_id == self.tenant_id
+            and event.type in (self.types or PUBLIC_EVENTS)
+            and (not self.tasks or event.task_id in self.tasks)
+            and (not self.tags or not self.tags.isdisjoint(event.tags))
+        )
+
+
+class Source(Protocol):
+    """What a subscription needs of its hub."""
+
+    async def started(self) -> None:
+        """Return when the hub knows where the feed ends."""
+
+    async def read(self, wanted: Wanted, after: int) -> tuple[list[FeedEvent], int]:
+        """Give the wanted events of a page after a cursor, and the cursor to go on from."""
+
+    def join(self, subscription: Subscription, after: int) -> bool:
+        """Send live events from now on, if the cursor is where the hub is, or further."""
+
+    def leave(self, subscription: Subscription) -> None:
+        """Send nothing more."""
+
+
+class Subscription:
+    """Events after a cursor: first from the table, then live; made by `FeedHub.open`.
+
+    Used by one coroutine. Leaving the context frees everything at once. `on_end` is called when the
+    hub ends it, for transports that may hang in a send just then.
+    """
+
+    def __init__(self, source: Source, wanted: Wanted, *, after: int, holder: str, key_id: str):
+        self.wanted = wanted
+        self.holder = holder
+        self.key_id = key_id
+        self.cursor = after
+        self.on_end: Callable[[], object] = bool
+        self._source = source
+        self._is_live = False
+        self._buffer: deque[FeedEvent] = deque()
+        self._size_bytes = 0
+        self._ended: SubscriptionEnded | None = None
+        self._ready = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _where: TracebackType | None,
+    ) -> None:
+        self._source.leave(self)
+        self._buffer.clear()
+
+    async def next(self, within_seconds: float) -> list[FeedEvent]:
+        """Give the next wanted events, in feed order; none when the time is over.
+
+        Raises:
+            SlowSubscriber, FeedClosed, FeedReset: it is over; `cursor` says what was reached.
+        """
+        try:
+            async with asyncio.timeout(within_seconds):
+                while not self._is_live:
+                    if found := await self._replay():
+                        return found
+                await self._ready.wait()
+        except TimeoutError:
+            return []
+        return self._take()
+
+    async def _replay(self) -> list[FeedEvent]:
+        """Read a page; join the live events where none is left."""
+        if self._ended is not None:
+            raise self._ended
+        await self._source.started()
+        if self._source.join(self, self.cursor):
+            self._is_live = True
+            return []
+        found, self.cursor = await self._source.read(self.wanted, self.cursor)
+        return found
+
+    def _take(self) -> list[FeedEvent]:
+        if self._ended is not None:
+            raise self._ended
+        taken = list(self._buffer)
+        self._buffer.clear()
+        self._size_bytes = 0
+        self._ready.clear()
+        self.cursor = taken[-1].sequence
+        return taken
+
+    def push(self, event: FeedEvent) -> None:
+        """Add a wanted live event; a full buffer keeps the newest progress of each task."""
+        if self._ended is not None or event.sequence <= self.cursor:
+            return
+        self._buffer.append(event)
+        self._size_bytes += len(event.json)
+        if self._is_full():
+            self._buffer = deque(_coalesced(self._buffer))
+            self._size_bytes = sum(len(one.json) for one in self._buffer)
+            if self._is_full():
+                self.end(SlowSubscriber(cursor=self.cursor))
+        self._ready.set()
+
+    def end(self, reason: SubscriptionEnded) -> None:
+        """Have `next` raise this; what is buffered is dropped."""
+        if self._ended is None:
+            self._ended = reason
+            self._buffer.clear()
+            self._ready.set()
+            self.on_end()
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether `next` will raise."""
+        return self._ended is not None
+
+    def _is_full(self) -> bool:
+        return len(self._buffer) > MOST_EVENTS or self._size_bytes > MOST_BYTES
+
+
+def _coalesced(events: Iterable[FeedEvent]) -> list[FeedEvent]:
+    """Leave out progress that newer progress of the same task follows."""
+    kept: list[FeedEvent] = []
+    newer: set[uuid.UUID] = set()
+    for event in reversed(list(events)):
+        if event.type == EventType.PROGRESS:
+            if event.task_id in newer:
+                continue
+            newer.add(event.task_id)
+        kept.append(event)
+    kept.reverse()
+    return kept

@@ -1,0 +1,1 @@
+"""The relay loop of the engine: puts committed events into the feed."""
