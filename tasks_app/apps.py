@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.apps import AppConfig
+
+LOOPS: Final = {
+    "dispatch": "tasks_app.dispatch.loop.make_work",
+    "maintain": "tasks_app.maintenance.loop.make_work",
+    "relay": "tasks_app.relay.loop.make_work",
+}
 
 
 class TasksConfig(AppConfig):
@@ -15,9 +23,12 @@ class TasksConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks, give handlers their ports, and discover them."""
         from tasks_app import checks, registry  # noqa: F401 - importing checks registers them
+        from tasks_app.engine_loops import EngineLoop, declare_loop
         from tasks_app.services.handles import submit
         from tasks_app.testing import run_handler
 
         registry.Handler.submit_port = submit
         registry.Handler.test_run_port = run_handler
         registry.discover()
+        for name, work in LOOPS.items():
+            declare_loop(EngineLoop(name=name, work=work))

@@ -28,6 +28,10 @@ class Cursor(Protocol):
     def rowcount(self) -> int:
         """Rows touched by the last statement."""
 
+    @property
+    def description(self) -> Any:
+        """The columns of the last result; each has a `name`."""
+
     def execute(self, query: Any, params: Any = None, /) -> Any:
         """Run one statement."""
 

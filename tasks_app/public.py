@@ -26,13 +26,18 @@ from __future__ import annotations
 import uuid
 
 from tasks_app.context import TaskContext, current_task
+from tasks_app.engine_loops import EngineLoop, declare_loop
 from tasks_app.errors import (
+    ConfigurationError,
     DuplicateTask,
+    InfrastructureError,
     LeaseLost,
+    NotAuthenticated,
     NotFinished,
     PayloadTooLarge,
     Permanent,
     ProcessTimeout,
+    RateLimited,
     RequestError,
     RetryLater,
     StateConflict,
@@ -43,31 +48,69 @@ from tasks_app.errors import (
     ValidationFailed,
 )
 from tasks_app.events import EventType
-from tasks_app.feed import FeedEvent, Subscription, SubscriptionEnded, Wanted, feed_hub
+from tasks_app.feed import (
+    FINAL_EVENTS,
+    PUBLIC_EVENTS,
+    FeedBounds,
+    FeedClosed,
+    FeedEvent,
+    FeedHub,
+    FeedReset,
+    SlowSubscriber,
+    Subscription,
+    SubscriptionEnded,
+    Wanted,
+    feed_bounds,
+    feed_hub,
+    read_feed,
+)
+from tasks_app.loops import Round, Turn, Work
 from tasks_app.policies import ErrorInfo, Retry
 from tasks_app.registry import Handler, handler
 from tasks_app.selectors import DEFAULT_TENANT, tenant_id_of
 from tasks_app.services.caller import Caller
 from tasks_app.services.cancel import CancelAnswer, cancel_task
 from tasks_app.services.handles import TaskHandle, submit
+from tasks_app.services.keys import Principal, find_caller, find_watcher
 from tasks_app.services.redrive import retry_task
-from tasks_app.states import State, Status
+from tasks_app.services.watch import Watch
+from tasks_app.services.watching import Beginning, begin_watching, task_snapshot
+from tasks_app.sinks import FeedSink, SinkWork
+from tasks_app.states import FINISHED, State, Status
 
 __all__ = [
+    "FINAL_EVENTS",
+    "FINISHED",
+    "PUBLIC_EVENTS",
+    "Beginning",
     "CancelAnswer",
+    "ConfigurationError",
     "DuplicateTask",
+    "EngineLoop",
     "ErrorInfo",
     "EventType",
+    "FeedBounds",
+    "FeedClosed",
     "FeedEvent",
+    "FeedHub",
+    "FeedReset",
+    "FeedSink",
     "Handler",
+    "InfrastructureError",
     "LeaseLost",
+    "NotAuthenticated",
     "NotFinished",
     "PayloadTooLarge",
     "Permanent",
+    "Principal",
     "ProcessTimeout",
+    "RateLimited",
     "RequestError",
     "Retry",
     "RetryLater",
+    "Round",
+    "SinkWork",
+    "SlowSubscriber",
     "State",
     "StateConflict",
     "Status",
@@ -78,16 +121,26 @@ __all__ = [
     "TaskHandle",
     "TaskNotFound",
     "TaskmillError",
+    "Turn",
     "UnknownTaskType",
     "ValidationFailed",
     "Wanted",
+    "Watch",
+    "Work",
+    "begin_watching",
     "cancel",
     "current_task",
+    "declare_loop",
+    "feed_bounds",
     "feed_hub",
+    "find_caller",
+    "find_watcher",
     "get_task",
     "handler",
+    "read_feed",
     "retry",
     "submit",
+    "task_snapshot",
 ]
 
 

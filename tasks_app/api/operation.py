@@ -65,6 +65,7 @@ class Operation:
         any_body: the body may be any JSON.
         is_body_required: False where an empty body is taken too.
         media_types: of the body.
+        path: parameters of the address beside a task's id and type.
         headers: names of `REQUEST_HEADERS` that it reads.
         problems: what can go wrong beyond what follows from the rest.
     """
@@ -79,6 +80,7 @@ class Operation:
     is_body_required: bool = True
     media_types: tuple[str, ...] = ("application/json",)
     query: tuple[Parameter, ...] = ()
+    path: tuple[Parameter, ...] = ()
     headers: tuple[str, ...] = ()
     problems: tuple[type[TaskmillError], ...] = field(default=())
 

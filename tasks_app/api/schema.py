@@ -60,6 +60,8 @@ TAGS: Final = {
     "history": "What a task did and left behind.",
     "task types": "What can be submitted, with one typed operation each.",
     "dead letters": "Tasks out of attempts.",
+    "webhooks": "Receivers of signed events, and what was sent to them.",
+    "schedules": "Recurring and planned work.",
     "platform": "Workers, numbers and probes.",
 }
 _PATH_PARAMETERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
@@ -120,8 +122,9 @@ def _description(operation: Operation, scope: str | None) -> str:
 
 
 def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:
+    of_path = {one.name: (one.schema, one.description) for one in operation.path}
     for name in _PLACEHOLDER.findall(path):
-        schema, text = _PATH_PARAMETERS[name]
+        schema, text = _PATH_PARAMETERS.get(name) or of_path[name]
         yield {"name": name, "in": "path", "required": True, "schema": schema, "description": text}
     for one in operation.query:
         yield {

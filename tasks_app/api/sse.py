@@ -15,8 +15,7 @@ from tasks_app.api.renderers import to_json
 from tasks_app.conf import conf
 from tasks_app.errors import RateLimited
 from tasks_app.feed import FeedEvent, Subscription, SubscriptionEnded, Wanted, feed_hub
-from tasks_app.selectors import task_object
-from tasks_app.selectors.task_object import API_ROOT
+from tasks_app.services.watching import task_snapshot
 from tasks_app.states import FINISHED
 
 RETRY: Final = b"retry: 2000\n\n"
@@ -99,7 +98,9 @@ class EventStream:
         for place, row in enumerate(opening.snapshots):
             # A client that is cut off among several snapshots must not resume behind them.
             sequence = opening.after if place == last else None
-            parts.append(frame("task.snapshot", snapshot(row, opening.after), sequence))
+            parts.append(
+                frame("task.snapshot", to_json(task_snapshot(row, opening.after)), sequence)
+            )
         return parts
 
     async def _live(self, subscription: Subscription) -> AsyncIterator[bytes]:
@@ -127,21 +128,3 @@ def frame(kind: str, data: bytes, sequence: int | None) -> bytes:
     """Give one event; `data` is JSON on one line."""
     place = b"" if sequence is None else b"id: %d\n" % sequence
     return b"%sevent: %s\ndata: %s\n\n" % (place, kind.encode(), data)
-
-
-def snapshot(row: Mapping[str, Any], sequence: int) -> bytes:
-    """Give a task as a CloudEvent; later events of the task have greater numbers in their `id`."""
-    task_id = str(row["id"])
-    return to_json(
-        {
-            "specversion": "1.0",
-            "id": f"{task_id}.{row['event_seq']}.snapshot",
-            "source": f"{API_ROOT}/tasks",
-            "type": "task.snapshot",
-            "subject": task_id,
-            "time": row["updated_at"],
-            "datacontenttype": "application/json",
-            "sequence": sequence,
-            "data": task_object(row),
-        }
-    )

@@ -26,15 +26,12 @@ from tasks_app.api.tasks import TaskView, parse_task_id
 from tasks_app.api.views import ApiView
 from tasks_app.conf import conf
 from tasks_app.errors import RateLimited, TaskNotFound, ValidationFailed
-from tasks_app.events import EventType
 from tasks_app.feed import Wanted, feed_bounds, feed_hub, sequence_of_last_event
-from tasks_app.selectors import find_state, find_task, tasks_by_id
+from tasks_app.selectors import find_state, find_task
 from tasks_app.services.watch import Watch
+from tasks_app.services.watching import begin_watching
 from tasks_app.states import FINISHED
 
-MOST_NAMED: Final = 100
-MOST_TAG_CHARACTERS: Final = 64
-TYPES: Final = frozenset(kind.value for kind in EventType)
 _CURSOR: Final = Parameter(
     name="last_event_id",
     description="Resume after the event with this id, as the header `Last-Event-ID` does.",
@@ -168,53 +165,26 @@ class EventsStream(StreamView):
 
     def get(self, request: Request, **_: Any) -> Response:
         """Stream events, with a snapshot of each task that is named."""
-        wanted = self._wanted(request)
-        after = read_cursor(request)
-        with connection.cursor() as cursor:
-            bounds = feed_bounds(cursor)
-        rows = tasks_by_id(tenant_id=wanted.tenant_id, task_ids=sorted(wanted.tasks))
-        if len(rows) < len(wanted.tasks):
-            raise TaskNotFound
-        if after is not None and bounds.has(after):
-            return self.live(wanted, after=after)
-        return self.live(
-            wanted,
-            after=bounds.last,
-            snapshots=list(rows.values()),
-            is_reset=after is not None,
+        begin = begin_watching(
+            self.principal,
+            tasks=[parse_task_id(one) for one in read_words(request, "tasks")],
+            tags=read_words(request, "tags"),
+            types=read_words(request, "types"),
+            after=read_cursor(request),
+            place="/query",
         )
-
-    def _wanted(self, request: Request) -> Wanted:
-        tasks = frozenset(map(parse_task_id, read_words(request, "tasks")))
-        tags = frozenset(read_words(request, "tags"))
-        types = frozenset(read_words(request, "types"))
-        if unknown := sorted(types - TYPES):
-            raise invalid_parameter("types", f"there is no event type {unknown[0]}")
-        if any(len(tag) > MOST_TAG_CHARACTERS for tag in tags):
-            raise invalid_parameter("tags", f"a tag has at most {MOST_TAG_CHARACTERS} characters")
-        watch = self.watch
-        if watch is not None and watch.task_id is not None:
-            if not tasks <= {watch.task_id}:
-                raise TaskNotFound
-            tasks = frozenset({watch.task_id})
-        if watch is not None and watch.tag is not None:
-            tags = frozenset({watch.tag})
-            if tasks:
-                raise invalid_parameter("tasks", "this watch token is for a tag")
-        return Wanted(tenant_id=self.caller.tenant_id, tasks=tasks, tags=tags, types=types)
+        return self.live(
+            begin.wanted,
+            after=begin.after,
+            snapshots=begin.snapshots,
+            is_reset=begin.is_reset,
+        )
 
 
 def read_words(request: Request, name: str) -> list[str]:
-    """Read a comma-separated list of the query, which may be repeated.
-
-    Raises:
-        ValidationFailed: more than a hundred.
-    """
+    """Read a comma-separated list of the query, which may be repeated."""
     texts: Iterable[str] = request.query_params.getlist(name)
-    words = [word.strip() for text in texts for word in text.split(",") if word.strip()]
-    if len(words) > MOST_NAMED:
-        raise invalid_parameter(name, f"give at most {MOST_NAMED} {name}", "length")
-    return words
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
 
 
 def read_cursor(request: Request) -> int | None:

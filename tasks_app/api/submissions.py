@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from django.http import QueryDict
-from pydantic import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tasks_app.api.bodies import read_body
 from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import (
     SUBMISSION_HEADERS,
@@ -28,7 +28,6 @@ from tasks_app.errors import DuplicateTask, UnknownTaskType, ValidationFailed
 from tasks_app.selectors import find_task, task_object
 from tasks_app.selectors.task_object import API_ROOT
 from tasks_app.services.defaults import Origin
-from tasks_app.services.json_values import validation_failed
 from tasks_app.services.submission import (
     Strict,
     Submission,
@@ -204,10 +203,7 @@ class TaskRerun(SubmittingView, TaskView):
 
     def carry_out(self, request: Request, **_: Any) -> Answer:
         """Submit the copy."""
-        try:
-            body = RerunBody.model_validate(request.data)
-        except ValidationError as error:
-            raise validation_failed(error) from error
+        body = read_body(RerunBody, request)
         submitted = rerun_task(
             caller=self.caller,
             task_id=self.task_id,

@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api.authentication import WatchAuthentication
+from tasks_app.api.bodies import read_body
 from tasks_app.api.operation import WATCH_TOKEN, Operation, Reply
 from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait
@@ -22,7 +23,6 @@ from tasks_app.selectors import find_task
 from tasks_app.selectors.shapes import Task
 from tasks_app.selectors.task_object import API_ROOT
 from tasks_app.services.cancel import cancel_task
-from tasks_app.services.json_values import validation_failed
 from tasks_app.services.operate import Changes, read_changes, revise_task
 from tasks_app.services.redrive import retry_task
 from tasks_app.services.submission import Strict, Text
@@ -101,10 +101,7 @@ class TaskCancelling(TaskView):
 
     def cancelled(self, request: Request) -> Response:
         """Cancel, and answer 200 where the task has stopped, 202 where its worker is asked."""
-        try:
-            body = CancelBody.model_validate(request.data)
-        except ValidationError as error:
-            raise validation_failed(error) from error
+        body = read_body(CancelBody, request)
         answer = cancel_task(
             caller=self.caller,
             task_id=self.task_id,
@@ -239,9 +236,6 @@ class TaskRetry(TaskView):
 
     def post(self, request: Request, **_: Any) -> Response:
         """Queue a task that did not succeed once more."""
-        try:
-            NoBody.model_validate(request.data)
-        except ValidationError as error:
-            raise validation_failed(error) from error
+        read_body(NoBody, request)
         retry_task(caller=self.caller, task_id=self.task_id)
         return self.task_response(202)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from tasks_app.api.bodies import read_body
 from tasks_app.api.operation import Operation, Reply
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.views import ApiView
 from tasks_app.selectors import find_state
 from tasks_app.selectors.shapes import WatchToken
-from tasks_app.services.json_values import validation_failed
 from tasks_app.services.submission import Strict, Text
 from tasks_app.services.watch import Watch, watch_object
 
@@ -64,9 +64,6 @@ class TagWatchTokens(ApiView):
 
     def post(self, request: Request, **_: Any) -> Response:
         """Make a token that streams the events of the tasks with a tag."""
-        try:
-            body = TagWatchBody.model_validate(request.data)
-        except ValidationError as error:
-            raise validation_failed(error) from error
+        body = read_body(TagWatchBody, request)
         watch = Watch(tenant_id=self.caller.tenant_id, key_id=self.principal.key_id, tag=body.tag)
         return Response(watch_object(watch), status=201)

@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from django.conf import settings as django_settings
+
 from tasks_app import transitions
 from tasks_app.clock import monotonic
-from tasks_app.conf import TasksConf
+from tasks_app.conf import TasksConf, conf
 from tasks_app.dispatch.backlog import ReadyQueue, find_ready_queues, is_any_blocked
 from tasks_app.dispatch.bundles import MEASURE_SECONDS, Bundle, bundle, measure_sizes
-from tasks_app.dispatch.publish import Publisher
+from tasks_app.dispatch.publish import Publisher, make_publisher
 from tasks_app.dispatch.window import Window
 from tasks_app.loops import Connection, Round, Turn
 from tasks_app.telemetry import logger
@@ -194,3 +196,9 @@ class DispatchWork:
         self._windows.clear()
         self._unblock_at = 0.0
         self._publisher.close()
+
+
+def make_work() -> DispatchWork:
+    """Build the work of this installation."""
+    is_watched = django_settings.CELERY_WORKER_SEND_TASK_EVENTS
+    return DispatchWork(make_publisher(), conf(), is_bundling=not is_watched)

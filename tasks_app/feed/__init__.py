@@ -10,7 +10,7 @@ The writing side is `tasks_app.relay`.
 
 from tasks_app.feed.event import FINAL_EVENTS, INNER_EVENTS, PUBLIC_EVENTS, FeedEvent
 from tasks_app.feed.hub import FeedHub, feed_hub
-from tasks_app.feed.reading import FeedBounds, feed_bounds, sequence_of_last_event
+from tasks_app.feed.reading import FeedBounds, feed_bounds, read_feed, sequence_of_last_event
 from tasks_app.feed.subscription import (
     FeedClosed,
     FeedReset,
@@ -35,5 +35,6 @@ __all__ = [
     "Wanted",
     "feed_bounds",
     "feed_hub",
+    "read_feed",
     "sequence_of_last_event",
 ]

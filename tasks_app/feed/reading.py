@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks_app.db import Cursor
+from tasks_app.feed.event import FeedEvent, feed_event
 
 BOUNDS: Final = """
 SELECT
@@ -95,3 +96,12 @@ def sequence_of_last_event(cursor: Cursor, task_id: uuid.UUID) -> int | None:
     cursor.execute(_LAST_OF_TASK, {"id": task_id})
     row = cursor.fetchone()
     return None if row is None else int(row[0])
+
+
+def read_feed(
+    cursor: Cursor, *, after: int, until: int, tenant_id: int | None = None
+) -> list[FeedEvent]:
+    """Give the events of (after, until] in their order: of one tenant, or of all."""
+    cursor.execute(PAGE, {"after": after, "until": until, "tenant": tenant_id})
+    names = [column.name for column in cursor.description or ()]
+    return [feed_event(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]

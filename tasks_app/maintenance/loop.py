@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks_app.clock import monotonic
-from tasks_app.conf import TasksConf
+from tasks_app.conf import TasksConf, conf
 from tasks_app.loops import Connection, Round, Turn
 from tasks_app.maintenance.expire import ExpirePending, ExpireRunning, ForceCancel
 from tasks_app.maintenance.promote import Promote
@@ -78,3 +78,8 @@ class MaintainWork:
     def rest(self, _connection: Connection | None) -> None:
         """Have every step due when leading begins anew; see `Work.rest`."""
         self._due.clear()
+
+
+def make_work() -> MaintainWork:
+    """Build the work of this installation."""
+    return MaintainWork(maintain_steps(conf()))

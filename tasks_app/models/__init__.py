@@ -1,7 +1,7 @@
 """The store: fields, constraints, indexes; `transitions` writes tasks, `selectors` reads them."""
 
 from tasks_app.models.engine import Leader, StaleResult, WorkerProcess
-from tasks_app.models.feed import FeedBatch
+from tasks_app.models.feed import FeedBatch, FeedCursor
 from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue
 from tasks_app.models.task import Task
 from tasks_app.models.tenancy import ApiKey, IdempotencyRecord, Tenant
@@ -11,6 +11,7 @@ __all__ = [
     "Attempt",
     "Event",
     "FeedBatch",
+    "FeedCursor",
     "IdempotencyRecord",
     "Leader",
     "LogChunk",

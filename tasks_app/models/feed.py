@@ -1,4 +1,5 @@
-"""The feed: the order in which events became known, a row per batch. Written by the relay alone."""
+"""The feed: the order in which events became known, a row per batch, written by the relay alone;
+and how far each sink has read it."""
 
 from __future__ import annotations
 
@@ -35,3 +36,17 @@ class FeedBatch(models.Model):
 
     def __str__(self) -> str:
         return f"{self.first_sequence}-{self.last_sequence}"
+
+
+class FeedCursor(models.Model):
+    """How far a sink has handed the feed to its receiver."""
+
+    sink = models.CharField(max_length=100, primary_key=True)
+    sequence = models.BigIntegerField(help_text="Of the last event that the receiver has.")
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "taskmill_feed_cursor"
+
+    def __str__(self) -> str:
+        return f"{self.sink} at {self.sequence}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tasks_app.conf import TasksConf
+from tasks_app.conf import TasksConf, conf
 from tasks_app.loops import Connection, Round, Turn
 from tasks_app.relay.horizon import Horizon, OpenIds
 
@@ -123,3 +123,8 @@ def _open(horizon: Horizon) -> dict[str, list[int]]:
         "lows": [one.low for one in horizon.open],
         "highs": [one.high for one in horizon.open],
     }
+
+
+def make_work() -> RelayWork:
+    """Build the work of this installation."""
+    return RelayWork(conf())

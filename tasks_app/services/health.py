@@ -18,11 +18,11 @@ from redis.retry import Retry
 
 from tasks_app.clock import monotonic
 from tasks_app.db import connection_parameters
+from tasks_app.engine_loops import engine_loops
 from tasks_app.selectors.platform import loops_led, workers_known
 
 KEEP_SECONDS: Final = 2.0
 TIMEOUT_SECONDS: Final = 1
-LOOPS: Final = ("dispatch", "maintain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ def _check_engine() -> Part:
         alive = {row["loop"] for row in loops_led() if row["is_alive"]}
     except DatabaseError:
         return _UNKNOWN
-    missing = [loop for loop in LOOPS if not any(name.startswith(loop) for name in alive)]
+    missing = [loop for loop in engine_loops() if not any(name.startswith(loop) for name in alive)]
     if missing:
         return Part(is_ok=False, detail=f"no leader for {', '.join(missing)}")
     return Part(is_ok=True, facts={"loops": sorted(alive)})

@@ -270,7 +270,7 @@ def check_health(call: Any, world: World) -> None:
         cursor.execute(
             "INSERT INTO taskmill_leader (loop, holder, token, expires_at)"
             " SELECT l, 'h', 1, taskmill_now() + interval '1 min'"
-            " FROM unnest(ARRAY['dispatch', 'maintain']) AS l"
+            " FROM unnest(ARRAY['dispatch', 'maintain', 'relay']) AS l"
         )
     forget_health()
     call("/health")

@@ -45,7 +45,7 @@ def test_health_names_every_part_and_fails_while_one_is_missing(valkey: Any) -> 
         cursor.execute(
             "INSERT INTO taskmill_leader (loop, holder, token, expires_at)"
             " SELECT l, 'h', 1, taskmill_now() + interval '1 min'"
-            " FROM unnest(ARRAY['dispatch', 'maintain']) AS l"
+            " FROM unnest(ARRAY['dispatch', 'maintain', 'relay']) AS l"
         )
     forget_health()
     response = Client().get("/health")

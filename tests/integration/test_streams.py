@@ -16,6 +16,7 @@ from django.db import connection, connections
 
 from tasks_app.conf import conf
 from tasks_app.db import connect
+from tasks_app.engine_loops import engine_loops
 from tasks_app.feed import PUBLIC_EVENTS
 from tasks_app.loops import Stop
 from tasks_app.management.commands.engine import make_loop
@@ -324,7 +325,9 @@ def test_readers_that_reconnect_at_random_see_every_event_once_in_order(server: 
             asyncio.create_task(in_thread(write)),
             asyncio.create_task(in_thread(lives, tenant.pk, 2, faults)),
         ]
-        relaying = asyncio.create_task(in_thread(make_loop("relay", conf(), stop).run))
+        relaying = asyncio.create_task(
+            in_thread(make_loop(engine_loops()["relay"], conf(), stop).run)
+        )
         readers = [
             asyncio.create_task(follow(client, "/events/stream", 200, random.Random(n)))
             for n in range(8)

@@ -12,36 +12,20 @@ import threading
 from types import FrameType
 from typing import Any
 
-from django.conf import settings as django_settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tasks_app.conf import TasksConf, conf
-from tasks_app.dispatch.loop import DispatchWork
-from tasks_app.dispatch.publish import make_publisher
-from tasks_app.loops import Loop, Stop, Work
-from tasks_app.maintenance.loop import MaintainWork, maintain_steps
-from tasks_app.relay.loop import RelayWork
+from tasks_app.engine_loops import EngineLoop, engine_loops
+from tasks_app.loops import Loop, Stop
 from tasks_app.telemetry import logger
 
 log = logger(__name__)
 
-LOOPS = ("dispatch", "maintain", "relay")
 
-
-def make_work(name: str, settings: TasksConf) -> Work:
-    """Build what the loop `name` does."""
-    if name == "dispatch":
-        is_watched = django_settings.CELERY_WORKER_SEND_TASK_EVENTS
-        return DispatchWork(make_publisher(), settings, is_bundling=not is_watched)
-    if name == "relay":
-        return RelayWork(settings)
-    return MaintainWork(maintain_steps(settings))
-
-
-def make_loop(name: str, settings: TasksConf, stop: Stop) -> Loop:
-    """Build the loop `name`."""
+def make_loop(declared: EngineLoop, settings: TasksConf, stop: Stop) -> Loop:
+    """Build a loop."""
     return Loop(
-        make_work(name, settings),
+        declared.make_work(),
         stop=stop,
         lease_seconds=settings.leader_lease_seconds,
         health_gap_seconds=settings.lease_seconds / 2,
@@ -51,21 +35,21 @@ def make_loop(name: str, settings: TasksConf, stop: Stop) -> Loop:
 class Command(BaseCommand):
     """Run the engine."""
 
-    help = "Run the dispatch, maintain and relay loops until SIGTERM or SIGINT."
+    help = "Run the loops that keep tasks moving and tell of them, until SIGTERM or SIGINT."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Take `--only dispatch,maintain,relay`."""
         parser.add_argument(
-            "--only", default=",".join(LOOPS), help="Loops to run, comma separated."
+            "--only", default=",".join(engine_loops()), help="Loops to run, comma separated."
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Run until stopped."""
         names = [name.strip() for name in options["only"].split(",") if name.strip()]
-        unknown = sorted(set(names) - set(LOOPS))
-        if unknown or not names:
-            raise CommandError(f"--only takes some of {', '.join(LOOPS)}, not {options['only']!r}")
+        known = engine_loops()
+        if not names or not set(names) <= set(known):
+            raise CommandError(f"--only takes some of {', '.join(known)}, not {options['only']!r}")
         stop = Stop()
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -73,7 +57,7 @@ class Command(BaseCommand):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
-        run_loops([make_loop(name, conf(), stop) for name in names], stop)
+        run_loops([make_loop(known[name], conf(), stop) for name in names], stop)
 
 
 def run_loops(loops: list[Loop], stop: Stop) -> None:

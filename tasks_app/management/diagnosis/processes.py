@@ -6,7 +6,7 @@ import psycopg
 
 from tasks_app import db
 from tasks_app.conf import conf
-from tasks_app.management.commands.engine import LOOPS
+from tasks_app.engine_loops import engine_loops
 from tasks_app.management.diagnosis.finding import Finding
 from tasks_app.registry import known_queues
 
@@ -26,7 +26,7 @@ def findings() -> list[Finding]:
     except psycopg.Error:
         return []
     workers = [worker(name, is_served=name in served) for name in known_queues()]
-    return [*workers, *[leader(name, is_led=name in led) for name in LOOPS]]
+    return [*workers, *[leader(name, is_led=name in led) for name in engine_loops()]]
 
 
 def worker(queue: str, *, is_served: bool) -> Finding:

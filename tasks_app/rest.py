@@ -1,0 +1,26 @@
+"""What other apps build endpoints of the API from: the base view and what it says of itself.
+
+`tasks_app.public` is for work with tasks, this is for addresses below `/api/v1`. A view declares
+its `scopes` and `operations`, takes `self.caller`, and raises errors of `tasks_app.public`; its
+routes are included in `config/urls.py`.
+"""
+
+from tasks_app.api.authentication import WatchAuthentication
+from tasks_app.api.bodies import read_body
+from tasks_app.api.operation import Operation, Parameter, Reply
+from tasks_app.api.pagination import PAGE_PARAMETERS
+from tasks_app.api.renderers import to_json
+from tasks_app.api.views import ApiView
+from tasks_app.services.submission import Strict
+
+__all__ = [
+    "PAGE_PARAMETERS",
+    "ApiView",
+    "Operation",
+    "Parameter",
+    "Reply",
+    "Strict",
+    "WatchAuthentication",
+    "read_body",
+    "to_json",
+]
