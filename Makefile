@@ -17,12 +17,21 @@ help: ## List what can be made
 		"install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/.run: requirements.txt | .venv/bin/pip
-	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt
+# uv installs in a tenth of pip's time. Where it finds no packages (an index that only pip is told of), pip does it.
+.venv/bin/uv: | .venv/bin/pip
+	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check uv==0.13.9
+
+install = .venv/bin/uv pip install --quiet --python $(PY) -r $(1) || \
+	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r $(1)
+
+.venv/.run: requirements.txt | .venv/bin/uv
+	@echo "installing the dependencies"
+	@$(call install,requirements.txt)
 	@touch $@
 
-.venv/.ready: requirements.txt requirements-dev.txt | .venv/bin/pip
-	.venv/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.txt
+.venv/.ready: requirements.txt requirements-dev.txt | .venv/bin/uv
+	@echo "installing the dependencies"
+	@$(call install,requirements-dev.txt)
 	@touch .venv/.run $@
 
 setup: .venv/.ready ## Create the virtual environment with all dependencies

@@ -98,14 +98,14 @@ def claim(task_id: uuid.UUID) -> int:
     """Claim a dispatched task and give its epoch."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT dispatch_seq FROM taskmill_task WHERE id = %s", [task_id])
-        found = transitions.claim(
-            cursor,
-            task_id,
+        wanted = transitions.HintClaim(
+            task_id=task_id,
             dispatch_seq=cursor.fetchone()[0],
             owner="tests",
             worker=WORKER,
             lease_seconds=600,
         )
+        found = transitions.claim(cursor, wanted)
     assert found is not None
     return found.epoch
 

@@ -21,7 +21,7 @@ from celery.worker.state import task_ready
 from tasks_app.errors import ConfigurationError
 from tasks_app.execution.child import current_child
 from tasks_app.execution.orders import orders
-from tasks_app.execution.runner import run_hint
+from tasks_app.execution.runner import run_hints
 from tasks_app.registry import Handler
 from tasks_app.states import Verb
 from tasks_app.telemetry import logger
@@ -102,9 +102,7 @@ class PlatformTask(Task[Any, None]):
         if not hints:
             log.warning("message is no hint, dropped", task_type=self.name, task_id=self.request.id)
             return
-        ended = None
-        for hint in hints:
-            ended = run_hint(child, self.platform_handler, *hint)
+        ended = run_hints(child, self.platform_handler, hints)
         if ended is not None and ended.verb is Verb.RETRY:
             raise Retry(exc=AttemptFailed(ended.attempt_outcome))
         if ended is not None and ended.verb is Verb.FAIL:

@@ -31,7 +31,7 @@ from tasks_app.policies import ErrorInfo, Retry, Verdict, decide_after_failure
 from tasks_app.registry import get_handler
 from tasks_app.states import Verb
 from tasks_app.telemetry import logger
-from tasks_app.transitions import Claim
+from tasks_app.transitions import Claim, HintClaim
 
 _OUTCOME: Final = (
     "SELECT outcome, worker FROM taskmill_attempt WHERE task_id = %(id)s AND epoch = %(epoch)s"
@@ -42,12 +42,19 @@ log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A fenced statement: which verb, what the attempt row says once it is carried out, and how."""
+    """A fenced statement.
+
+    Attributes:
+        attempt_outcome: what the attempt row says once it is carried out.
+        with_claim: the same together with the claim of another hint; None where the verb has no
+            such form.
+    """
 
     verb: Verb
     attempt_outcome: str
     statement: Callable[[Cursor], Any]
     digest: str = ""
+    with_claim: Callable[[Cursor, HintClaim], tuple[bool, Claim | None]] | None = None
 
 
 def policy_of(task_type: str, override: dict[str, Any] | None) -> Retry:
@@ -81,6 +88,9 @@ def plan_write(claim: Claim, outcome: Outcome) -> Write | None:
                     cursor, claim.id, epoch=claim.epoch, result=result
                 ),
                 result,
+                lambda cursor, following: transitions.succeed_and_claim(
+                    cursor, claim.id, epoch=claim.epoch, result=result, following=following
+                ),
             )
         case Failed(error=error):
             return _after_failure(claim, error)
@@ -138,20 +148,34 @@ def _ending(claim: Claim, error: ErrorInfo, *, state: str, is_retryable: bool) -
 
 
 def write_fenced(
-    connection: Connection, task_id: uuid.UUID, epoch: int, write: Write, *, worker: str
-) -> bool:
-    """Carry a write out; False where the attempt is no longer this worker's.
+    connection: Connection,
+    task_id: uuid.UUID,
+    epoch: int,
+    write: Write,
+    *,
+    worker: str,
+    following: HintClaim | None = None,
+) -> tuple[bool, Claim | None]:
+    """Carry a write out, with the claim of a following hint where both go in one statement.
+
+    Returns:
+        Whether it was carried out, False where the attempt is no longer this worker's; and the
+        claim, None where there is none, or not yet.
 
     Raises:
         psycopg.OperationalError: the database stayed away for longer than the lease; the attempt
             will be rescued.
     """
+
+    def carry_out(cursor: Cursor) -> tuple[Any, Claim | None]:
+        if following is None or write.with_claim is None:
+            return write.statement(cursor), None
+        return write.with_claim(cursor, following)
+
     end = monotonic() + conf().lease_seconds
-    won, is_repeated = connection.run_until(write.statement, end=end)
-    if won:
-        return True
-    if is_repeated and _was_ours(connection, task_id, epoch, write, worker):
-        return True
+    (won, claimed), is_repeated = connection.run_until(carry_out, end=end)
+    if won or (is_repeated and _was_ours(connection, task_id, epoch, write, worker)):
+        return True, claimed
     digest = hashlib.sha256(write.digest.encode()).hexdigest()
     connection.run_until(
         lambda cursor: transitions.record_stale(
@@ -160,7 +184,7 @@ def write_fenced(
         end=end,
     )
     log.info("stale write refused", task_id=str(task_id), epoch=epoch, verb=write.verb.value)
-    return False
+    return False, claimed
 
 
 def _was_ours(

@@ -10,7 +10,7 @@ loop.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -39,32 +39,40 @@ from tasks_app.execution.outcomes import (
 from tasks_app.execution.sink import AttemptSink
 from tasks_app.registry import Handler
 from tasks_app.telemetry import logger
-from tasks_app.transitions import Claim, DispatchedTask
+from tasks_app.transitions import Claim, DispatchedTask, HintClaim
 
 log = logger(__name__)
 
 
-def run_hint(child: Child, handler: Handler, task_id: uuid.UUID, dispatch_seq: int) -> Write | None:
-    """Run the attempt that a hint names, if it is still to be had; gives what was written of it.
+Hint = tuple[uuid.UUID, int]
+"""A task's id and the number of its dispatch; an older number than the row's claims nothing."""
 
-    Args:
-        dispatch_seq: the hint's number; an older one than the row's claims nothing.
+
+def run_hints(child: Child, handler: Handler, hints: Sequence[Hint]) -> Write | None:
+    """Run the attempts that a message names, those that are still to be had, one after the other.
+
+    Where one succeeds, its end and the claim of the next are one statement.
+
+    Returns:
+        What was written of the last.
     """
-    if child.table.is_stopping:
-        _give_back(child, handler, task_id, dispatch_seq)
-        return None
-    claimed_at = monotonic()
-    claim = _claim(child, task_id, dispatch_seq)
-    if claim is None:
-        return None
-    attempt = Attempt.of(child, handler, claim, claimed_at)
-    try:
-        with structlog.contextvars.bound_contextvars(
-            task_id=str(task_id), attempt=claim.attempt, worker=child.worker
-        ):
-            return _persist(attempt, _run(attempt))
-    finally:
-        child.table.clear(child.index, child.pid)
+    write: Write | None = None
+    claimed: Claimed | None = None
+    for place, hint in enumerate(hints):
+        claimed = claimed or _claim(child, handler, hint)
+        if claimed is None:
+            continue
+        following = hints[place + 1] if place + 1 < len(hints) else None
+        write, claimed = _run_claimed(child, handler, claimed, following)
+    return write
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim, and the monotonic seconds before it was asked for."""
+
+    claim: Claim
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +90,25 @@ class Attempt:
     sink: AttemptSink
 
     @classmethod
-    def of(cls, child: Child, handler: Handler, claim: Claim, claimed_at: float) -> Attempt:
+    def of(cls, child: Child, handler: Handler, claimed: Claimed) -> Attempt:
         """Publish a claim in the slot table, and open its sink."""
-        deadline = claimed_at + claim.process_timeout
-        facts = (claim.id, claim.epoch, claimed_at, deadline)
+        claim = claimed.claim
+        facts = (claim.id, claim.epoch, claimed.at, claimed.at + claim.process_timeout)
         run = child.table.publish(child.index, child.pid, facts)
-        return cls(child, handler, claim, claimed_at, run, _sink(child, claim, claimed_at, run))
+        return cls(child, handler, claim, claimed.at, run, _sink(child, claim, claimed.at, run))
+
+
+def _run_claimed(
+    child: Child, handler: Handler, claimed: Claimed, following: Hint | None
+) -> tuple[Write | None, Claimed | None]:
+    attempt = Attempt.of(child, handler, claimed)
+    try:
+        with structlog.contextvars.bound_contextvars(
+            task_id=str(claimed.claim.id), attempt=claimed.claim.attempt, worker=child.worker
+        ):
+            return _persist(attempt, _run(attempt), following)
+    finally:
+        child.table.clear(child.index, child.pid)
 
 
 def _give_back(child: Child, handler: Handler, task_id: uuid.UUID, dispatch_seq: int) -> None:
@@ -95,20 +116,25 @@ def _give_back(child: Child, handler: Handler, task_id: uuid.UUID, dispatch_seq:
     _quietly(lambda: child.connection.run(lambda cursor: transitions.undispatch(cursor, [hint])))
 
 
-def _claim(child: Child, task_id: uuid.UUID, dispatch_seq: int) -> Claim | None:
-    found: Claim | None = _quietly(
-        lambda: child.connection.run(
-            lambda cursor: transitions.claim(
-                cursor,
-                task_id,
-                dispatch_seq=dispatch_seq,
-                owner=child.owner,
-                worker=child.worker,
-                lease_seconds=conf().lease_seconds,
-            )
-        )
+def _claim(child: Child, handler: Handler, hint: Hint) -> Claimed | None:
+    if child.table.is_stopping:
+        _give_back(child, handler, *hint)
+        return None
+    at, wanted = monotonic(), _wanted(child, hint)
+    claim: Claim | None = _quietly(
+        lambda: child.connection.run(lambda cursor: transitions.claim(cursor, wanted))
     )
-    return found
+    return None if claim is None else Claimed(claim, at)
+
+
+def _wanted(child: Child, hint: Hint) -> HintClaim:
+    return HintClaim(
+        task_id=hint[0],
+        dispatch_seq=hint[1],
+        owner=child.owner,
+        worker=child.worker,
+        lease_seconds=conf().lease_seconds,
+    )
 
 
 def _quietly(statement: Callable[[], Any]) -> Any:
@@ -188,16 +214,23 @@ def _after_exception(attempt: Attempt, error: BaseException) -> Outcome:
     return failed(error)
 
 
-def _persist(attempt: Attempt, outcome: Outcome) -> Write | None:
+def _persist(
+    attempt: Attempt, outcome: Outcome, following: Hint | None
+) -> tuple[Write | None, Claimed | None]:
     attempt.sink.close()
     claim, child = attempt.claim, attempt.child
     write = plan_write(claim, outcome)
     if write is None:
         log.info("attempt abandoned, its lease is gone", epoch=claim.epoch)
-        return None
+        return None, None
+    is_claiming = following is not None and not child.table.is_stopping
+    wanted = _wanted(child, following) if is_claiming and following is not None else None
+    at = monotonic()
     try:
-        won = write_fenced(child.connection, claim.id, claim.epoch, write, worker=child.worker)
+        won, claimed = write_fenced(
+            child.connection, claim.id, claim.epoch, write, worker=child.worker, following=wanted
+        )
     except BROKEN as error:
         log.warning("attempt left to the rescue", reason=str(error)[:200], epoch=claim.epoch)
-        return None
-    return write if won else None
+        return None, None
+    return (write if won else None), (None if claimed is None else Claimed(claimed, at))

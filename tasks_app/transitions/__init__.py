@@ -9,6 +9,7 @@ never force it. All times are the database's (`taskmill_now()`); a worker's stat
 neither begin nor commit. Anchors: reliability protocol 1.2 to 1.8; docs/adr/0003-transitions.md.
 """
 
+from tasks_app.transitions.claiming import Claim, HintClaim, claim
 from tasks_app.transitions.dispatching import (
     DispatchedTask,
     dispatch,
@@ -25,19 +26,19 @@ from tasks_app.transitions.purging import purge
 from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
 from tasks_app.transitions.submitting import InsertedTask, NewTask, insert_tasks
 from tasks_app.transitions.working import (
-    Claim,
-    claim,
     confirm_cancel,
     fail,
     interrupt,
     record_stale,
     retry,
     succeed,
+    succeed_and_claim,
 )
 
 __all__ = [
     "Claim",
     "DispatchedTask",
+    "HintClaim",
     "InsertedTask",
     "LeaseAnswer",
     "NewTask",
@@ -65,6 +66,7 @@ __all__ = [
     "retry",
     "revise",
     "succeed",
+    "succeed_and_claim",
     "sweep",
     "unblock",
     "undispatch",

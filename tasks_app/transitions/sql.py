@@ -43,19 +43,21 @@ def event(
     actor: str = "''",
     data: str = "NULL::jsonb",
     order: str = "id",
+    moved: str = "moved",
+    name: str = "event",
 ) -> str:
-    """Give the CTE that writes one event per moved row, numbered in `order`.
+    """Give the CTE `name` that writes one event per row of `moved`, numbered in `order`.
 
     Arguments are SQL expressions over `m`. Without an order the plan would choose it, and with it
     which of two tasks dispatched together is seen to go first.
     """
-    return f"""event AS (
+    return f"""{name} AS (
         INSERT INTO taskmill_event
             (task_id, tenant_id, seq, type, from_state, state, epoch, attempt, at, actor, data)
         SELECT m.id, m.tenant_id, m.event_seq, {kind}, {from_state}, m.state, m.epoch, m.attempt,
             m.updated_at,
                {actor}, {data}
-        FROM moved m ORDER BY {order}
+        FROM {moved} m ORDER BY {order}
     )"""  # noqa: S608 - arguments are constants of this package
 
 

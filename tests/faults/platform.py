@@ -129,7 +129,7 @@ class Platform:
         self.parts[name].popen.wait()
 
     def wait_until_ready(self) -> None:
-        """Wait until the API answers and both workers are seen."""
+        """Wait until the API answers and the workers of now are seen, not those killed before."""
 
         def is_ready() -> bool:
             for name, part in self.parts.items():
@@ -138,10 +138,10 @@ class Platform:
                 answer = httpx.get(f"http://127.0.0.1:{self.port}/livez", timeout=2)
             except httpx.TransportError:
                 return False
-            seen = (
-                "SELECT count(*) FROM taskmill_worker WHERE last_seen_at > now() - interval '3 s'"
-            )
-            return answer.status_code == 200 and self.query(seen)[0][0] >= 2
+            seen = "SELECT name FROM taskmill_worker WHERE last_seen_at > now() - interval '3 s'"
+            pids = {name.rpartition(":")[2] for (name,) in self.query(seen)}
+            workers = {str(one.pid) for name, one in self.parts.items() if "worker" in name}
+            return answer.status_code == 200 and workers <= pids
 
         wait_for(is_ready, seconds=90, reason="the platform does not get ready")
 

@@ -198,7 +198,7 @@ def test_timeouts_fire_without_workers_and_against_a_stubborn_handler(platform: 
 
 def test_a_child_that_ends_itself_is_noticed_at_once(platform: Platform) -> None:
     task = platform.submit("fault.crash")
-    platform.wait_for_state(task, "success", seconds=20)
+    platform.wait_for_state(task, "success", seconds=40)
     [(rescues, epoch)] = platform.query(
         "SELECT rescues, epoch FROM taskmill_task WHERE id = %s", task
     )

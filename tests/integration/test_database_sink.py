@@ -34,15 +34,15 @@ class InDatabase:
         self._start()
 
     def _start(self) -> None:
+        wanted = transitions.HintClaim(
+            task_id=self._task_id,
+            dispatch_seq=task_column(self._task_id, "dispatch_seq"),
+            owner="tests",
+            worker="tests:1",
+            lease_seconds=600,
+        )
         with connection.cursor() as cursor:
-            claim = transitions.claim(
-                cursor,
-                self._task_id,
-                dispatch_seq=task_column(self._task_id, "dispatch_seq"),
-                owner="tests",
-                worker="tests:1",
-                lease_seconds=600,
-            )
+            claim = transitions.claim(cursor, wanted)
         assert claim is not None
         self._claim = claim
         self._run = self._table.publish(

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from tasks_app import transitions
-from tasks_app.transitions import working
+from tasks_app.transitions import claiming, working
 from tests.factories import make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -44,18 +44,34 @@ def dispatched(db: None) -> list[transitions.DispatchedTask]:
         return transitions.dispatch(cursor, queue="default", room=TASKS)[0]
 
 
+def wanted(hint: transitions.DispatchedTask) -> transitions.HintClaim:
+    return transitions.HintClaim(task_id=hint.id, dispatch_seq=hint.dispatch_seq, **WORKER)
+
+
 def test_a_claim_finds_its_row_by_the_key(dispatched: list[transitions.DispatchedTask]) -> None:
-    values = {"id": dispatched[0].id, "seq": 1, "owner": "o", "worker": "w", "lease": 15.0}
     with connection.cursor() as cursor:
-        plan = plan_of(cursor, working._CLAIM, values)
+        plan = plan_of(cursor, claiming._CLAIM, wanted(dispatched[0]).values())
     assert "taskmill_task_pkey" in plan
     assert "task_dispatched" not in plan
+
+
+def test_a_finish_that_claims_finds_both_rows_by_the_key(
+    dispatched: list[transitions.DispatchedTask],
+) -> None:
+    first, second, *_ = dispatched
+    values = {"id": first.id, "epoch": 1, "result": "{}"} | wanted(second).values()
+    with connection.cursor() as cursor:
+        assert transitions.claim(cursor, wanted(first))
+        plan = plan_of(cursor, working._SUCCEED_AND_CLAIM, values)
+    assert plan.count("taskmill_task_pkey") == 2
+    assert "task_dispatched" not in plan
+    assert "task_leases" not in plan
 
 
 def test_a_finish_finds_its_row_by_the_key(dispatched: list[transitions.DispatchedTask]) -> None:
     with connection.cursor() as cursor:
         for hint in dispatched:
-            assert transitions.claim(cursor, hint.id, dispatch_seq=hint.dispatch_seq, **WORKER)
+            assert transitions.claim(cursor, wanted(hint))
         plan = plan_of(
             cursor, working._SUCCEED, {"id": dispatched[0].id, "epoch": 1, "result": "{}"}
         )

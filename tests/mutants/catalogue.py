@@ -14,6 +14,7 @@ DISPATCHING = "tasks_app/transitions/dispatching.py"
 OPERATING = "tasks_app/transitions/operating.py"
 RECOVERING = "tasks_app/transitions/recovering.py"
 SUBMITTING = "tasks_app/transitions/submitting.py"
+CLAIMING = "tasks_app/transitions/claiming.py"
 WORKING = "tasks_app/transitions/working.py"
 
 
@@ -68,25 +69,25 @@ MUTANTS = (
     ),
     Mutant(
         "claim without the state",
-        WORKING,
+        CLAIMING,
         "AND {STATE} = 'dispatched' AND t.dispatch_seq = %(seq)s",
         "AND t.dispatch_seq = %(seq)s",
     ),
     Mutant(
         "claim without the dispatch number",
-        WORKING,
+        CLAIMING,
         "AND {STATE} = 'dispatched' AND t.dispatch_seq = %(seq)s",
         "AND {STATE} = 'dispatched'",
     ),
     Mutant(
         "claim after the queue deadline",
-        WORKING,
+        CLAIMING,
         "AND (t.queue_deadline IS NULL OR t.queue_deadline > taskmill_now())",
         "",
     ),
     Mutant(
         "lease by another clock",
-        WORKING,
+        CLAIMING,
         "lease_expires_at = taskmill_now() +",
         "lease_expires_at = clock_timestamp() +",
     ),

@@ -190,14 +190,10 @@ class Protocol(RuleBasedStateMachine):
         return multiple() if claim is None else claim
 
     def _claim(self, hint: Hint, owner: str) -> Held | None:
-        claim = transitions.claim(
-            self.cursor,
-            hint[0],
-            dispatch_seq=hint[1],
-            owner=owner,
-            worker=f"{owner}:1",
-            lease_seconds=LEASE,
-        )
+        claim = transitions.claim(self.cursor, _wanted(hint, owner))
+        return self._claimed(claim, hint, owner)
+
+    def _claimed(self, claim: transitions.Claim | None, hint: Hint, owner: str) -> Held | None:
         epoch = self.reference.claim(hint, owner, LEASE)
         assert (claim.epoch if claim else None) == epoch
         self.seen["claim" if claim else "stale hint dropped"] += 1
@@ -216,6 +212,25 @@ class Protocol(RuleBasedStateMachine):
         self.mark_published(hints)
         claimed = [self._claim(hint, owner) for hint in hints]
         return multiple(*(one for one in claimed if one is not None))
+
+    @rule(target=claims, claim=claims, hint=hints)
+    def hand_on(self, claim: Held, hint: Hint) -> Held | MultipleResults[Held]:
+        """As in a bundle: the end of one attempt and the claim of another are one statement."""
+        if claim[0] == hint[0]:
+            return multiple()
+        task_id, epoch, owner = claim
+        is_taken, found = transitions.succeed_and_claim(
+            self.cursor,
+            task_id,
+            epoch=epoch,
+            result='{"ok": 1}',
+            following=_wanted(hint, owner),
+        )
+        wanted = self.reference.finish(task_id, epoch, "success", "success")
+        assert is_taken == (wanted is not None)
+        self._count_stale("succeed and claim", is_taken=is_taken, claim=claim)
+        claimed = self._claimed(found, hint, owner)
+        return multiple() if claimed is None else claimed
 
     @rule(owner=st.sampled_from(WORKERS), what=st.sampled_from(["crash", "renew", "renew"]))
     def lease(self, owner: str, what: str) -> None:
@@ -469,3 +484,13 @@ class Protocol(RuleBasedStateMachine):
 
 def _hint(task_id: uuid.UUID, seq: int) -> transitions.DispatchedTask:
     return transitions.DispatchedTask(task_id, seq, "demo.echo", "a", 20)
+
+
+def _wanted(hint: Hint, owner: str) -> transitions.HintClaim:
+    return transitions.HintClaim(
+        task_id=hint[0],
+        dispatch_seq=hint[1],
+        owner=owner,
+        worker=f"{owner}:1",
+        lease_seconds=LEASE,
+    )

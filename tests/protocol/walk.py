@@ -23,7 +23,7 @@ class Walk:
         """Take the steps, checking after each, then heal."""
         moves = (
             *(self._submit, self._serve, self._work, self._dispatch, self._maintain) * 3,
-            *(self._deliver, self._hints, self._clock) * 2,
+            *(self._deliver, self._hand_on, self._hints, self._clock) * 2,
             *(self._drop, self._lease, self._cancel, self._redrive, self._revise),
         )
         try:
@@ -64,6 +64,13 @@ class Walk:
         if self.hints:
             claim = self.machine._claim(self._recent(self.hints), self.random.choice(WORKERS))
             self.claims += [claim] if claim else []
+
+    def _hand_on(self) -> None:
+        if self.hints and self.claims:
+            claim: Any = self.machine.hand_on(
+                claim=self._recent(self.claims), hint=self._recent(self.hints)
+            )
+            self.claims += [claim] if isinstance(claim, tuple) else []
 
     def _hints(self) -> None:
         if self.hints:

@@ -121,13 +121,24 @@ class Arena:
 
 def claiming(hint: transitions.DispatchedTask, owner: str = "w") -> Operation:
     """Claim a hint."""
-    return lambda cursor: transitions.claim(
-        cursor,
-        hint.id,
+    return lambda cursor: transitions.claim(cursor, wanted(hint, owner))
+
+
+def wanted(hint: transitions.DispatchedTask, owner: str = "w") -> transitions.HintClaim:
+    """Give the claim of a hint."""
+    return transitions.HintClaim(
+        task_id=hint.id,
         dispatch_seq=hint.dispatch_seq,
         owner=owner,
         worker=f"{owner}:1",
         lease_seconds=LEASE,
+    )
+
+
+def handing_on(claim: transitions.Claim, hint: transitions.DispatchedTask) -> Operation:
+    """Finish an attempt well and claim another hint, in one statement."""
+    return lambda cursor: transitions.succeed_and_claim(
+        cursor, claim.id, epoch=claim.epoch, result="1", following=wanted(hint)
     )
 
 
