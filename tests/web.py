@@ -37,6 +37,7 @@ def web(**variables: str) -> Iterator[Web]:
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop"]
     command += ["--http", "httptools", "--lifespan", "off", "--no-access-log"]
+    command += ["--ws-max-size", "262144", "--ws-per-message-deflate", "false"]
     command += ["--timeout-graceful-shutdown", "10"]
     process = Process(command, name="web", environment=process_environment(**variables))
     found = Web(f"http://127.0.0.1:{port}", process)
