@@ -54,7 +54,7 @@ class Socket:
                 last = orjson.loads(await self.connection.recv())
         except ConnectionClosed:
             code, reason = self.connection.close_code, self.connection.close_reason
-        said = orjson.loads(reason) if reason else None
+        said = orjson.loads(reason) if (reason or "").startswith("{") else reason
         is_last_word = last is not None and last["op"] == "closing"
         return code or 0, said, last if is_last_word else None
 

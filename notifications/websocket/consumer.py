@@ -20,7 +20,7 @@ from notifications.websocket.threads import in_thread
 from tasks_app.public import TaskmillError
 from tasks_app.rest import to_json
 
-FAREWELL_SECONDS: Final = 2.0
+FAREWELL_SECONDS: Final = 5.0
 
 Scope = MutableMapping[str, Any]
 AsgiSend = Callable[[dict[str, Any]], Awaitable[None]]

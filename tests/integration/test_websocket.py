@@ -25,7 +25,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(scope="module")
 def server(valkey: Any, django_db_setup: None) -> Iterator[Web]:
-    with web(TASKMILL_MAX_STREAMS_PER_KEY="5", TASKMILL_WS_SUBSCRIPTIONS="4") as found:
+    with web(
+        TASKMILL_MAX_STREAMS_PER_KEY="5",
+        TASKMILL_WS_SUBSCRIPTIONS="4",
+        TASKMILL_WS_MESSAGES_PER_MINUTE="60",
+    ) as found:
         yield found
 
 
@@ -352,20 +356,18 @@ def test_oversized_binary_and_endless_nonsense_end_the_socket(server: Web) -> No
     run(scenario)
 
 
-def test_a_client_that_sends_too_much_is_sent_away(valkey: Any) -> None:
+def test_a_client_that_sends_too_much_is_sent_away(server: Web) -> None:
     token = make_key()
 
-    async def scenario(server: Web) -> None:
+    async def scenario() -> None:
         async with opened(server, token) as socket:
-            for _ in range(20):
+            for _ in range(100):
                 await socket.send("ping")
-            pongs = [await socket.next("pong") for _ in range(20)]
-            assert len(pongs) == 20
-            await socket.send("ping")
-            assert (await socket.closing())[:2] == (4429, {"code": "too_many_messages"})
+            code, said, last = await socket.closing()
+            assert (code, said) == (4429, {"code": "too_many_messages"})
+            assert last["subscriptions"] == []
 
-    with web(TASKMILL_WS_MESSAGES_PER_MINUTE="20") as server:
-        run(lambda: scenario(server))
+    run(scenario)
 
 
 def test_other_addresses_are_no_sockets(server: Web) -> None:
@@ -378,20 +380,3 @@ def test_other_addresses_are_no_sockets(server: Web) -> None:
                     pass
 
     run(scenario)
-
-
-def test_a_socket_is_closed_after_its_time_with_the_cursor(valkey: Any) -> None:
-    acme = make_tenant("acme")
-    make_task(acme)
-    sequence()
-    token = make_key(acme)
-
-    async def scenario(server: Web) -> None:
-        async with opened(server, token) as socket:
-            await socket.subscribe()
-            code, said, last = await socket.closing()
-            assert (code, said) == (1013, {"code": "open_long_enough", "after": "1"})
-            assert last["subscriptions"] == [{"id": 1, "after": "1"}]
-
-    with web(TASKMILL_STREAM_MOST_SECONDS="1") as server:
-        run(lambda: scenario(server))
