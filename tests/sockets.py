@@ -5,20 +5,49 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import orjson
+from jsonschema import Draft202012Validator, FormatChecker
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from notifications.asyncapi.document import build_document
 from tests.web import Web
+
+FRAMES = {"event": "delivery"}
+"""Names of messages in the AsyncAPI document, where they differ from `op`."""
+
+
+@cache
+def validator_of(message: str) -> Draft202012Validator:
+    """Give what judges a message by the AsyncAPI document."""
+    document = build_document()
+    schema = document["components"]["messages"][message]["payload"]
+    resource = DRAFT202012.create_resource(document)
+    return Draft202012Validator(
+        {"$ref": f"urn:document{schema['$ref']}"},
+        registry=Registry().with_resource("urn:document", resource),
+        format_checker=FormatChecker(),
+    )
 
 
 class Socket:
-    """An open WebSocket that speaks JSON."""
+    """An open WebSocket that speaks JSON; what it is sent is held against the AsyncAPI document."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, *, is_judged: bool = True) -> None:
         self.connection = connection
+        self.is_judged = is_judged
+
+    async def receive(self) -> Any:
+        """Give the next message."""
+        found = orjson.loads(await self.connection.recv())
+        if self.is_judged:
+            validator_of(FRAMES.get(found["op"], found["op"])).validate(found)
+        return found
 
     async def send(self, op: str, **fields: Any) -> None:
         """Send one message."""
@@ -26,7 +55,7 @@ class Socket:
 
     async def next(self, op: str = "") -> Any:
         """Give the next message, which must be of this kind."""
-        found = orjson.loads(await self.connection.recv())
+        found = await self.receive()
         assert not op or found["op"] == op, found
         return found
 
@@ -51,7 +80,7 @@ class Socket:
         last = None
         try:
             while True:
-                last = orjson.loads(await self.connection.recv())
+                last = await self.receive()
         except ConnectionClosed:
             code, reason = self.connection.close_code, self.connection.close_reason
         said = orjson.loads(reason) if (reason or "").startswith("{") else reason
@@ -66,6 +95,7 @@ async def opened(
     *,
     path: str = "/ws/v1/events",
     origin: str | None = None,
+    is_judged: bool = True,
     **options: Any,
 ) -> AsyncIterator[Socket]:
     """An open socket of a real web process; `token` goes into the header."""
@@ -81,7 +111,7 @@ async def opened(
             **options,  # type: ignore[arg-type]  # any text
         ) as connection,
     ):
-        yield Socket(connection)
+        yield Socket(connection, is_judged=is_judged)
 
 
 async def refusal(server: Web, token: str = "", **options: Any) -> tuple[int, str]:

@@ -6,10 +6,10 @@ import uuid
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 from tasks_app.public import ValidationFailed
-from tasks_app.rest import Event, Strict, Text, to_json
+from tasks_app.rest import Event, Strict, Task, Text, to_json
 
 MOST_NAMED: Final = 100
 MOST_DIGITS: Final = 18
@@ -79,12 +79,38 @@ class Fault(BaseModel):
     errors: list[dict[str, str]] = []
 
 
+class Envelope(BaseModel):
+    """What the CloudEvents envelopes that are no event of the feed share."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    datacontenttype: Literal["application/json"]
+    sequence: int = Field(ge=0, description="What follows comes after this place in the feed.")
+
+
+class Snapshot(Envelope):
+    """A whole task as it is when a subscription begins; later events are not in it."""
+
+    type: Literal["task.snapshot"]
+    subject: uuid.UUID = Field(description="The task's id.")
+    time: AwareDatetime
+    data: Task
+
+
+class Reset(Envelope):
+    """The cursor is not in the feed any more: forget what came before; snapshots follow."""
+
+    type: Literal["stream.reset"]
+    data: dict[str, Any]
+
+
 class Delivery(BaseModel):
     """An event of a subscription: a CloudEvent, as in the other transports."""
 
     op: Literal["event"]
     id: SubscriptionId
-    event: Event
+    event: Event | Snapshot | Reset
 
 
 class Position(BaseModel):

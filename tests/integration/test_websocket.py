@@ -282,9 +282,8 @@ async def hold(stack: AsyncExitStack, server: Web, token: str) -> list[Socket]:
 
 async def is_refused(server: Web, token: str) -> bool:
     async with opened(server, token) as socket:
-        await socket.send("ping")
         try:
-            return (await socket.next())["op"] != "pong"
+            return bool((await socket.ask("ping"))["op"] != "pong")
         except ConnectionClosed:
             assert socket.connection.close_code == 4429
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket as sockets
+import sys
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -13,13 +14,16 @@ import httpx
 import orjson
 import pytest
 from django.db import connection
+from websockets.exceptions import ConnectionClosed
 
 from tasks_app import transitions
 from tasks_app.progress import save_progress
 from tasks_app.services.keys import revoke_api_key
+from tests.acceptance.test_documents import blocks
 from tests.environment import RUN_DIRECTORY
 from tests.factories import drive, make_key, make_task, make_tenant
 from tests.integration.test_websocket import in_thread, run, sequence, step
+from tests.processes import ROOT, Process, wait_for
 from tests.sockets import Socket, opened, refusal
 from tests.web import Web, web
 
@@ -110,9 +114,8 @@ def test_a_ticket_opens_one_socket_in_whichever_process_asks_first(
 
     async def enters(server: Web, path: str) -> bool:
         async with opened(server, path=path) as socket:
-            await socket.send("subscribe", id=1, tasks=[str(task_id)])
-            with contextlib.suppress(Exception):
-                return bool((await socket.next())["op"] == "ack")
+            with contextlib.suppress(ConnectionClosed):
+                return bool((await socket.subscribe(1, tasks=[str(task_id)]))["op"] == "ack")
             assert socket.connection.close_code == 4401
             return False
 
@@ -288,7 +291,7 @@ def many_tasks(tenant_id: int) -> None:
         )
 
     with connection.cursor() as cursor:
-        for _ in range(3):
+        for _ in range(7):
             transitions.insert_tasks(cursor, [task() for _ in range(1000)])
         transitions.insert_tasks(cursor, [task(tags=["last"])])
     sequence()
@@ -304,7 +307,7 @@ def test_a_slow_client_gets_the_newest_progress_and_is_then_closed_with_its_curs
     token = make_key(acme)
 
     async def scenario() -> None:
-        slow_options = {"sock": small_socket(server), "max_queue": 1}
+        slow_options = {"sock": small_socket(server), "max_queue": 1, "is_judged": False}
         async with (
             opened(server, token) as fast,
             opened(server, token, **slow_options) as slow,
@@ -321,7 +324,7 @@ def test_a_slow_client_gets_the_newest_progress_and_is_then_closed_with_its_curs
             [(_, last)] = await fast.events(1)
             places, code, said = await until_closed(slow)
             assert (code, said) == (4408, {"code": "slow_subscriber", "after": str(places[-1])})
-        async with opened(server, token) as again:
+        async with opened(server, token, is_judged=False) as again:
             await again.subscribe(1, after=said["after"])
             rest = await again.events(last["sequence"] - places[-1])
             places += [event["sequence"] for _, event in rest]
@@ -381,6 +384,23 @@ def test_a_socket_is_closed_after_its_time_with_the_cursor(lonely: Web) -> None:
             assert last["subscriptions"] == [{"id": 1, "after": "1"}]
 
     run(scenario)
+
+
+def test_the_documented_client_resumes_after_its_socket_was_closed(lonely: Web) -> None:
+    acme = make_tenant("acme")
+    task_id = make_task(acme, tags=["vip"])
+    sequence()
+    [example] = blocks(ROOT / "docs" / "how-to" / "watch-live-with-websocket.md", "python")
+    environment = {"TASKMILL_URL": lonely.url, "TASKMILL_TOKEN": make_key(acme)}
+    client = Process([sys.executable, "-c", example], name="client", environment=environment)
+    try:
+        wait_for(lambda: client.output().count("ack 1\n") == 2, reason="no second subscription")
+        step(task_id, "success")
+        seen = f"task.started {task_id}\ntask.succeeded {task_id}\n"
+        wait_for(lambda: seen in client.output(), reason="no events")
+        assert client.output().count("task.started") == 1
+    finally:
+        client.kill()
 
 
 def test_a_stopping_server_says_where_to_resume_and_does_not_hang(lonely: Web) -> None:
