@@ -26,7 +26,8 @@ SETTINGS = (conf.TasksConf, SocketConf)
 _SETTINGS_HEAD = """# Settings of the task platform
 
 Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
-a line that names the variable and the fix. Generated from `tasks_app/conf.py` and the `conf.py` of the other apps by `make docs`.
+a line that names the variable and the fix. Generated from
+`tasks_app/conf.py` and the `conf.py` of the other apps by `make docs`.
 
 | variable | default | bounds | meaning |
 |---|---|---|---|
