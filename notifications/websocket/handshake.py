@@ -16,6 +16,7 @@ from tasks_app.public import (
     Principal,
     ScopeMissing,
     find_watcher,
+    principal_of_key,
 )
 from tasks_app.rest import authenticated
 
@@ -80,6 +81,14 @@ def principal_of(handshake: Handshake) -> Principal:
     return principal
 
 
+def _watcher(token: str) -> Principal:
+    """Give who holds a watch token, which is worth no more than the key that it was made with."""
+    principal = find_watcher(token)
+    if principal.watch is not None:
+        principal_of_key(principal.watch.key_id)
+    return principal
+
+
 def _authenticated(handshake: Handshake) -> Principal:
     for header in handshake.header("authorization"):
         if header[: len(_BEARER)].lower() != _BEARER:
@@ -88,5 +97,5 @@ def _authenticated(handshake: Handshake) -> Principal:
     if ticket := handshake.parameter("ticket"):
         return redeem_ticket(ticket)
     if token := handshake.parameter("token"):
-        return find_watcher(token)
+        return _watcher(token)
     raise NotAuthenticated
