@@ -5,13 +5,16 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from notifications.asyncapi.views import asyncapi
 from tasks_app.api import pages
 from tasks_app.api.urls import probe_routes
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("tasks_app.api.urls")),
+    path("api/v1/", include("notifications.urls")),
     path("api/schema", pages.schema, name="schema"),
+    path("api/asyncapi.json", asyncapi, name="asyncapi"),
     path("api/docs", pages.swagger, name="api-docs"),
     path("api/redoc", pages.redoc, name="api-redoc"),
     path("docs/errors", pages.error_reference, name="errors"),

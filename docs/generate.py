@@ -17,13 +17,17 @@ TRANSITIONS_MARK = "<!-- transitions -->\n"
 
 sys.path.insert(0, str(ROOT))
 
+from notifications.websocket.conf import SocketConf  # noqa: E402 - the path has to be set first
 from tasks_app import conf, errors  # noqa: E402 - the path has to be set first
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
+
+SETTINGS = (conf.TasksConf, SocketConf)
 
 _SETTINGS_HEAD = """# Settings of the task platform
 
 Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
-a line that names the variable and the fix. Generated from `tasks_app/conf.py` by `make docs`.
+a line that names the variable and the fix. Generated from
+`tasks_app/conf.py` and the `conf.py` of the other apps by `make docs`.
 
 | variable | default | bounds | meaning |
 |---|---|---|---|
@@ -62,7 +66,7 @@ def transitions_table() -> str:
 
 
 def _setting_rows() -> Iterator[str]:
-    for item in dataclasses.fields(conf.TasksConf):
+    for item in (item for kind in SETTINGS for item in dataclasses.fields(kind)):
         yield (
             f"| `TASKMILL_{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
             f" {item.metadata['doc']} |\n"

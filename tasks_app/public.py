@@ -30,6 +30,7 @@ from tasks_app.engine_loops import EngineLoop, declare_loop
 from tasks_app.errors import (
     ConfigurationError,
     DuplicateTask,
+    Forbidden,
     InfrastructureError,
     LeaseLost,
     NotAuthenticated,
@@ -40,7 +41,9 @@ from tasks_app.errors import (
     RateLimited,
     RequestError,
     RetryLater,
+    ScopeMissing,
     StateConflict,
+    StoreUnavailable,
     TaskCancelled,
     TaskmillError,
     TaskNotFound,
@@ -56,6 +59,7 @@ from tasks_app.feed import (
     FeedEvent,
     FeedHub,
     FeedReset,
+    KeyNotInForce,
     SlowSubscriber,
     Subscription,
     SubscriptionEnded,
@@ -63,6 +67,7 @@ from tasks_app.feed import (
     feed_bounds,
     feed_hub,
     read_feed,
+    sequence_of_last_event,
 )
 from tasks_app.loops import Round, Turn, Work
 from tasks_app.policies import ErrorInfo, Retry
@@ -71,7 +76,14 @@ from tasks_app.selectors import DEFAULT_TENANT, tenant_id_of
 from tasks_app.services.caller import Caller
 from tasks_app.services.cancel import CancelAnswer, cancel_task
 from tasks_app.services.handles import TaskHandle, submit
-from tasks_app.services.keys import Principal, find_caller, find_watcher
+from tasks_app.services.keys import (
+    Principal,
+    find_caller,
+    find_watcher,
+    forget_principals,
+    on_key_revoked,
+    principal_of_key,
+)
 from tasks_app.services.redrive import retry_task
 from tasks_app.services.watch import Watch
 from tasks_app.services.watching import Beginning, begin_watching, task_snapshot
@@ -95,8 +107,10 @@ __all__ = [
     "FeedHub",
     "FeedReset",
     "FeedSink",
+    "Forbidden",
     "Handler",
     "InfrastructureError",
+    "KeyNotInForce",
     "LeaseLost",
     "NotAuthenticated",
     "NotFinished",
@@ -109,11 +123,13 @@ __all__ = [
     "Retry",
     "RetryLater",
     "Round",
+    "ScopeMissing",
     "SinkWork",
     "SlowSubscriber",
     "State",
     "StateConflict",
     "Status",
+    "StoreUnavailable",
     "Subscription",
     "SubscriptionEnded",
     "TaskCancelled",
@@ -135,10 +151,14 @@ __all__ = [
     "feed_hub",
     "find_caller",
     "find_watcher",
+    "forget_principals",
     "get_task",
     "handler",
+    "on_key_revoked",
+    "principal_of_key",
     "read_feed",
     "retry",
+    "sequence_of_last_event",
     "submit",
     "task_snapshot",
 ]

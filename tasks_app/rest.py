@@ -7,20 +7,28 @@ routes are included in `config/urls.py`.
 
 from tasks_app.api.authentication import WatchAuthentication
 from tasks_app.api.bodies import read_body
+from tasks_app.api.failures import authenticated
 from tasks_app.api.operation import Operation, Parameter, Reply
+from tasks_app.api.pages import readers_only
 from tasks_app.api.pagination import PAGE_PARAMETERS
 from tasks_app.api.renderers import to_json
 from tasks_app.api.views import ApiView
-from tasks_app.services.submission import Strict
+from tasks_app.selectors.shapes import Event, Task
+from tasks_app.services.submission import Strict, Text
 
 __all__ = [
     "PAGE_PARAMETERS",
     "ApiView",
+    "Event",
     "Operation",
     "Parameter",
     "Reply",
     "Strict",
+    "Task",
+    "Text",
     "WatchAuthentication",
+    "authenticated",
     "read_body",
+    "readers_only",
     "to_json",
 ]

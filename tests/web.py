@@ -37,8 +37,10 @@ def web(**variables: str) -> Iterator[Web]:
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop"]
     command += ["--http", "httptools", "--lifespan", "off", "--no-access-log"]
+    command += ["--ws-max-size", "262144", "--ws-per-message-deflate", "false"]
     command += ["--timeout-graceful-shutdown", "10"]
-    process = Process(command, name="web", environment=process_environment(**variables))
+    environment = process_environment(**{"PORT": str(port)} | variables)
+    process = Process(command, name="web", environment=environment)
     found = Web(f"http://127.0.0.1:{port}", process)
 
     def is_up() -> bool:

@@ -14,6 +14,7 @@ from tasks_app.feed.reading import FeedBounds, feed_bounds, read_feed, sequence_
 from tasks_app.feed.subscription import (
     FeedClosed,
     FeedReset,
+    KeyNotInForce,
     SlowSubscriber,
     Subscription,
     SubscriptionEnded,
@@ -29,6 +30,7 @@ __all__ = [
     "FeedEvent",
     "FeedHub",
     "FeedReset",
+    "KeyNotInForce",
     "SlowSubscriber",
     "Subscription",
     "SubscriptionEnded",

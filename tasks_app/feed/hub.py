@@ -29,6 +29,7 @@ from tasks_app.feed.reading import BOUNDS, PAGE, PAGE_OF_TASKS, FeedBounds
 from tasks_app.feed.subscription import (
     FeedClosed,
     FeedReset,
+    KeyNotInForce,
     Subscription,
     SubscriptionEnded,
     Wanted,
@@ -144,6 +145,10 @@ class FeedHub:
         self._is_closed = True
         self._end(self._open, FeedClosed())
 
+    def end_key(self, key_id: str) -> None:
+        """End the subscriptions of a key now, not at the next look at all keys."""
+        self._end((one for one in self._open if one.key_id == key_id), KeyNotInForce())
+
     def _places(
         self, subscription: Subscription
     ) -> Iterable[tuple[defaultdict[Any, set[Subscription]], Any]]:
@@ -215,7 +220,7 @@ class FeedHub:
             return
         cursor = await connection.execute(_KEYS, [sorted(keys)])
         gone = keys - {row["id"] for row in await cursor.fetchall()}
-        self._end((one for one in self._open if one.key_id in gone), FeedClosed())
+        self._end((one for one in self._open if one.key_id in gone), KeyNotInForce())
 
 
 class _Replays:

@@ -36,6 +36,12 @@ class FeedClosed(SubscriptionEnded):
     code = "feed_closed"
 
 
+class KeyNotInForce(FeedClosed):
+    """The API key that the subscription was opened with is revoked, expired or its tenant off."""
+
+    code = "key_not_in_force"
+
+
 class FeedReset(SubscriptionEnded):
     """The cursor is not in the feed; begin with a snapshot."""
 
@@ -112,6 +118,10 @@ class Subscription:
         _error: BaseException | None,
         _where: TracebackType | None,
     ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Free everything, also of a subscription that was never entered; may be repeated."""
         self._source.leave(self)
         self._buffer.clear()
 
@@ -172,6 +182,11 @@ class Subscription:
             self._buffer.clear()
             self._ready.set()
             self.on_end()
+
+    @property
+    def ended_by(self) -> SubscriptionEnded | None:
+        """What `next` will raise; None while it is open."""
+        return self._ended
 
     @property
     def is_ended(self) -> bool:

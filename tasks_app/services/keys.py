@@ -12,12 +12,13 @@ import hmac
 import re
 import secrets
 import string
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
-from django.db import connection
+from django.db import connection, transaction
 
 from tasks_app.clock import monotonic
 from tasks_app.conf import conf
@@ -61,6 +62,17 @@ class Principal:
 
 
 _cache: dict[str, tuple[float, Principal]] = {}
+_revocation_ports: list[Callable[[str], None]] = []
+
+
+def on_key_revoked(port: Callable[[str], None]) -> None:
+    """Have a function called with the id of each key that this process revokes.
+
+    It is called after the commit, must not raise, and only saves time: whoever serves a key looks
+    at it again within seconds.
+    """
+    if port not in _revocation_ports:
+        _revocation_ports.append(port)
 
 
 def create_api_key(
@@ -115,6 +127,8 @@ def revoke_api_key(*, key_id: str) -> bool:
         )
         is_revoked: bool = cursor.rowcount == 1
     forget_principals()
+    for port in _revocation_ports if is_revoked else ():
+        transaction.on_commit(partial(port, key_id))
     return is_revoked
 
 
@@ -141,6 +155,20 @@ def find_caller(token: str) -> Principal:
     if entry is not None and entry[0] > monotonic():
         return entry[1]
     return _look_up(found.group(1), digest)
+
+
+def principal_of_key(key_id: str) -> Principal:
+    """Give the principal of a key that was authenticated before; asks the database each time.
+
+    Raises:
+        NotAuthenticated: the key is not in force any more, or its tenant is inactive.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_LOOK_UP, [key_id])
+        row = cursor.fetchone()
+    if row is None or row[5] <= 0:
+        raise NotAuthenticated
+    return _principal(key_id, row)
 
 
 def find_watcher(token: str) -> Principal:
@@ -190,15 +218,19 @@ def _look_up(key_id: str, digest: str) -> Principal:
             raise NotAuthenticated
         if row[6]:
             cursor.execute(_TOUCH, [key_id])
-    principal = Principal(
+    principal = _principal(key_id, row)
+    _remember(digest, principal, min(CACHE_SECONDS, row[5]))
+    return principal
+
+
+def _principal(key_id: str, row: Any) -> Principal:
+    return Principal(
         key_id=key_id,
         tenant_id=row[1],
         tenant_slug=row[2],
         scopes=frozenset(row[3]),
         rate_limit=row[4],
     )
-    _remember(digest, principal, min(CACHE_SECONDS, row[5]))
-    return principal
 
 
 def _remember(digest: str, principal: Principal, seconds: float) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from tasks_app import errors
-from tasks_app.conf import TasksConf
 from tasks_app.events import FINAL_EVENT_OF_STATE, EventType
 from tasks_app.states import FINISHED, State, Verb, status_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GENERATOR: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 PAGES: dict[Path, str] = GENERATOR["pages"]()
+SETTINGS: tuple[Any, ...] = GENERATOR["SETTINGS"]
 ERRORS: list[type[errors.TaskmillError]] = GENERATOR["error_classes"]()
 
 
@@ -57,7 +57,7 @@ def test_request_errors_are_client_errors_and_infrastructure_errors_can_be_repea
 
 
 def test_every_setting_says_what_it_means_and_its_default_is_within_its_bounds() -> None:
-    for item in dataclasses.fields(TasksConf):
+    for item in (item for kind in SETTINGS for item in dataclasses.fields(kind)):
         assert item.metadata["doc"].endswith("."), item.name
         least, most = item.metadata["least"], item.metadata["most"]
         if least is not None:

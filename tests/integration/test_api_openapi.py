@@ -221,6 +221,10 @@ def create_tag_watch_token(call: Any, world: World) -> None:
     call("/watch-tokens", {"tag": "vip"})
 
 
+def create_ws_ticket(call: Any, world: World) -> None:
+    call("/ws-tickets")
+
+
 def list_task_types(call: Any, world: World) -> None:
     call("/task-types")
 
@@ -294,6 +298,7 @@ CASES: dict[str, Callable[[Any, World], None]] = {
         list_dead_letters, retry_dead_letters, purge_dead_letters, list_workers, get_stats,
         check_health, check_alive, check_ready, stream_task, stream_events,
         create_task_watch_token, create_tag_watch_token,
+        create_ws_ticket,
     )
 }  # fmt: skip
 

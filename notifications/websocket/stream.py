@@ -1,0 +1,131 @@
+"""One subscription on a socket: its snapshots, its events, and how far it has come."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from notifications.websocket.closing import CloseCode, Goodbye, goodbye_of
+from notifications.websocket.messages import delivery
+from tasks_app.public import (
+    FINISHED,
+    Beginning,
+    FeedEvent,
+    FeedReset,
+    Subscription,
+    SubscriptionEnded,
+    task_snapshot,
+)
+from tasks_app.rest import to_json
+
+QUIET_SECONDS: Final = 60.0
+
+Send = Callable[[bytes], Awaitable[None]]
+Open = Callable[[Beginning], Subscription]
+Begin = Callable[[int], Awaitable[Beginning]]
+
+
+class SocketStream:
+    """Sends what one subscription is given, until it is cancelled or its socket has to end.
+
+    Args:
+        name: the id that the client gave it.
+        open_: opens a place in the hub.
+        begin: begins anew where the cursor has left the feed.
+        ends_when_finished: it is the one task of its socket.
+
+    Raises:
+        RateLimited: there are too many on the socket.
+        FeedClosed: the process stops.
+    """
+
+    def __init__(
+        self,
+        name: int | str,
+        beginning: Beginning,
+        *,
+        send: Send,
+        open_: Open,
+        begin: Begin,
+        ends_when_finished: bool = False,
+    ) -> None:
+        self.name = name
+        self.after: int | None = None if beginning.snapshots else beginning.after
+        self._json_name = to_json(name)
+        self._beginning = beginning
+        self._send = send
+        self._open = open_
+        self._begin = begin
+        self._ends_when_finished = ends_when_finished
+        self._seen: dict[uuid.UUID, int] = {}
+        self._subscription = open_(beginning)
+
+    async def run(self) -> None:
+        """Send snapshots and events.
+
+        Raises:
+            Goodbye: the socket has to end.
+            RequestError: it cannot begin anew; what it named is gone.
+        """
+        try:
+            while True:
+                try:
+                    async with self._subscription as subscription:
+                        await self._show_beginning()
+                        await self._follow(subscription)
+                except FeedReset:
+                    self._beginning = await self._begin(subscription.cursor)
+                    self._subscription = self._open(self._beginning)
+        except SubscriptionEnded as error:
+            raise goodbye_of(error) from error
+
+    async def _show_beginning(self) -> None:
+        beginning = self._beginning
+        self._seen = {row["id"]: row["event_seq"] for row in beginning.snapshots}
+        if beginning.is_reset:
+            await self._deliver(to_json(_reset(beginning.after)))
+        for row in beginning.snapshots:
+            await self._deliver(to_json(task_snapshot(row, beginning.after)))
+        self.after = beginning.after
+        if any(row["state"] in FINISHED for row in beginning.snapshots):
+            self._finish()
+
+    async def _follow(self, subscription: Subscription) -> None:
+        while True:
+            for event in await subscription.next(QUIET_SECONDS):
+                await self._pass_on(event)
+                self.after = event.sequence
+            self.after = subscription.cursor
+
+    async def _pass_on(self, event: FeedEvent) -> None:
+        """Send an event that no snapshot shows."""
+        if event.seq > self._seen.get(event.task_id, 0):
+            await self._deliver(event.json)
+        if event.is_final:
+            self.after = event.sequence
+            self._finish()
+
+    async def _deliver(self, event: bytes) -> None:
+        await self._send(delivery(self._json_name, event))
+
+    def _finish(self) -> None:
+        if self._ends_when_finished:
+            raise Goodbye(CloseCode.FINISHED, "finished")
+
+    def leave(self) -> None:
+        """Free the place in the hub of a stream that never ran, or no more; may be repeated."""
+        self._subscription.leave()
+
+
+def _reset(sequence: int) -> Mapping[str, Any]:
+    """Give the event that tells a client to forget what it has."""
+    return {
+        "specversion": "1.0",
+        "id": f"stream.{sequence}.reset",
+        "source": "/ws/v1/events",
+        "type": "stream.reset",
+        "datacontenttype": "application/json",
+        "sequence": sequence,
+        "data": {"reason": "cursor_not_in_feed"},
+    }
