@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 
-from channels.routing import ProtocolTypeRouter
+from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")  # noqa: TID251 - how Django is told its settings
 
 site = get_asgi_application()
 
+from notifications.signalr.routing import no_such_socket, signalr_routes  # noqa: E402 - as below
 from tasks_app.api.asgi import api_application  # noqa: E402 - needs the apps that `site` sets up
 
-application = ProtocolTypeRouter({"http": api_application(site)})
+sockets = URLRouter([*signalr_routes, no_such_socket])
+application = ProtocolTypeRouter({"http": api_application(site), "websocket": sockets})

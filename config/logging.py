@@ -6,9 +6,23 @@ import logging
 import logging.config
 
 import structlog
+from typing_extensions import override
 
 QUIET = ("uvicorn.access", "amqp", "kombu", "celery.worker.strategy", "celery.app.trace")
 """Libraries whose INFO lines repeat what the platform's own say."""
+
+
+class NoQueries(logging.Filter):
+    """Cuts the query off the addresses that uvicorn logs for WebSockets: it may hold a token."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the line, without what follows a question mark in its arguments."""
+        if "WebSocket" in str(record.msg) and isinstance(record.args, tuple):
+            record.args = tuple(
+                one.partition("?")[0] if isinstance(one, str) else one for one in record.args
+            )
+        return True
 
 
 def logging_config(*, json_lines: bool, level: str) -> None:
@@ -52,6 +66,10 @@ def logging_config(*, json_lines: bool, level: str) -> None:
             "formatters": {"line": line},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["stderr"], "level": level.upper()},
-            "loggers": {name: {"level": "WARNING"} for name in QUIET},
+            "filters": {"no_queries": {"()": NoQueries}},
+            "loggers": {
+                **{name: {"level": "WARNING"} for name in QUIET},
+                "uvicorn.error": {"filters": ["no_queries"]},
+            },
         }
     )

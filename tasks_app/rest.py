@@ -7,8 +7,10 @@ routes are included in `config/urls.py`.
 
 from tasks_app.api.authentication import WatchAuthentication
 from tasks_app.api.bodies import read_body
+from tasks_app.api.failures import authenticated
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pagination import PAGE_PARAMETERS
+from tasks_app.api.problems import problem_body, problem_headers
 from tasks_app.api.renderers import to_json
 from tasks_app.api.views import ApiView
 from tasks_app.services.submission import Strict
@@ -21,6 +23,9 @@ __all__ = [
     "Reply",
     "Strict",
     "WatchAuthentication",
+    "authenticated",
+    "problem_body",
+    "problem_headers",
     "read_body",
     "to_json",
 ]
