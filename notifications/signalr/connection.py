@@ -16,7 +16,7 @@ from tasks_app.errors import RequestError, TaskmillError, TaskNotFound
 from tasks_app.public import FeedClosed, Principal, Subscription, SubscriptionEnded
 
 HANDSHAKE_SECONDS: Final = 15.0
-SEND_SECONDS: Final = 10.0
+SEND_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 2.0
 MOST_MESSAGES: Final = 600
 MESSAGES_SECONDS: Final = 60.0
