@@ -288,10 +288,11 @@ def test_a_client_that_takes_nothing_is_cut_off_and_what_it_held_is_free(
     with connection.cursor() as cursor:
         epoch = task_column(task_id, "epoch")
         transitions.succeed(cursor, task_id, epoch=epoch, result=json.dumps("x" * 900_000))
-    with hub(server, token), connect_raw(server, token) as raw:
-        asked = call(1, "SubscribeToTask", str(task_id)).encode()
-        for frame in (HELLO.encode(), *[asked] * 50):
-            raw.sendall(bytes([0x81, 0x80 | 126]) + len(frame).to_bytes(2) + bytes(4) + frame)
+    asked = call(1, "SubscribeToTask", str(task_id)).encode()
+    with connect_raw(server, token) as one, connect_raw(server, token) as two:
+        for raw in (one, two):
+            for frame in (HELLO.encode(), *[asked] * 50):
+                raw.sendall(bytes([0x81, 0x80 | 126]) + len(frame).to_bytes(2) + bytes(4) + frame)
         assert not _opens(server, token)
         wait_for(lambda: _opens(server, token), seconds=30)
 
