@@ -11,9 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")  # noqa: TID2
 
 site = get_asgi_application()
 
-from notifications.websocket.routing import WebSocketApplication  # noqa: E402 - as below
+from notifications.routing import SocketApplication  # noqa: E402 - as below
 from tasks_app.api.asgi import api_application  # noqa: E402 - needs the apps that `site` sets up
 
-application = ProtocolTypeRouter(
-    {"http": api_application(site), "websocket": WebSocketApplication()}
-)
+application = ProtocolTypeRouter({"http": api_application(site), "websocket": SocketApplication()})

@@ -9,7 +9,7 @@ from kombu import Exchange, Queue
 
 from config.env import BASE_DIR, EmbeddedPaths, Environment
 from config.logging import logging_config
-from notifications.websocket.conf import SocketConf
+from notifications.conf import NotificationsConf
 from tasks_app.conf import TasksConf
 
 django_stubs_ext.monkeypatch()
@@ -35,7 +35,7 @@ if env.flag("TASKMILL_BEHIND_PROXY"):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 TASKMILL = env.settings(TasksConf, prefix="TASKMILL_")
-TASKMILL_WEBSOCKET = env.settings(SocketConf, prefix="TASKMILL_")
+NOTIFICATIONS = env.settings(NotificationsConf, prefix="TASKMILL_")
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -13,6 +13,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("tasks_app.api.urls")),
     path("api/v1/", include("notifications.urls")),
+    path("hubs/notifications/", include("notifications.signalr.urls")),
     path("api/schema", pages.schema, name="schema"),
     path("api/asyncapi.json", asyncapi, name="asyncapi"),
     path("api/docs", pages.swagger, name="api-docs"),

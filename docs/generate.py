@@ -17,17 +17,24 @@ TRANSITIONS_MARK = "<!-- transitions -->\n"
 
 sys.path.insert(0, str(ROOT))
 
-from notifications.websocket.conf import SocketConf  # noqa: E402 - the path has to be set first
-from tasks_app import conf, errors  # noqa: E402 - the path has to be set first
+from notifications.conf import NotificationsConf  # noqa: E402 - the path has to be set first
+from tasks_app import conf, errors  # noqa: E402 - as above
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
-
-SETTINGS = (conf.TasksConf, SocketConf)
 
 _SETTINGS_HEAD = """# Settings of the task platform
 
 Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
 a line that names the variable and the fix. Generated from
 `tasks_app/conf.py` and the `conf.py` of the other apps by `make docs`.
+
+| variable | default | bounds | meaning |
+|---|---|---|---|
+"""
+
+_NOTIFICATIONS_HEAD = """
+## Live updates and notification
+
+Generated from `notifications/conf.py`.
 
 | variable | default | bounds | meaning |
 |---|---|---|---|
@@ -49,7 +56,10 @@ def pages() -> dict[Path, str]:
     states = REFERENCE / "states.md"
     head = states.read_text(encoding="utf-8").partition(TRANSITIONS_MARK)[0]
     return {
-        REFERENCE / "settings.md": _SETTINGS_HEAD + "".join(_setting_rows()),
+        REFERENCE / "settings.md": _SETTINGS_HEAD
+        + "".join(_setting_rows(conf.TasksConf))
+        + _NOTIFICATIONS_HEAD
+        + "".join(_setting_rows(NotificationsConf)),
         REFERENCE / "errors.md": _ERRORS_HEAD + "".join(_error_rows()),
         states: head + TRANSITIONS_MARK + transitions_table(),
     }
@@ -65,8 +75,8 @@ def transitions_table() -> str:
     return "".join(rows)
 
 
-def _setting_rows() -> Iterator[str]:
-    for item in (item for kind in SETTINGS for item in dataclasses.fields(kind)):
+def _setting_rows(kind: type) -> Iterator[str]:
+    for item in dataclasses.fields(kind):
         yield (
             f"| `TASKMILL_{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
             f" {item.metadata['doc']} |\n"

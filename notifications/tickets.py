@@ -20,7 +20,7 @@ from django.utils import timezone
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from notifications.websocket.conf import socket_conf
+from notifications.conf import notifications_conf
 from tasks_app.public import InfrastructureError, NotAuthenticated, Principal, principal_of_key
 
 PREFIX: Final = "tmt_"
@@ -37,7 +37,7 @@ def make_ticket(principal: Principal) -> tuple[str, datetime]:
         InfrastructureError: Redis does not answer.
     """
     ticket = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
-    seconds = socket_conf().ws_ticket_seconds
+    seconds = notifications_conf().ws_ticket_seconds
     expires_at = timezone.now().replace(microsecond=0) + timedelta(seconds=seconds)
     try:
         _store().set(_name(ticket), principal.key_id, ex=seconds, nx=True)

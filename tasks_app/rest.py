@@ -11,6 +11,7 @@ from tasks_app.api.failures import authenticated
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pages import readers_only
 from tasks_app.api.pagination import PAGE_PARAMETERS
+from tasks_app.api.problems import problem_body, problem_headers
 from tasks_app.api.renderers import to_json
 from tasks_app.api.views import ApiView
 from tasks_app.selectors.shapes import Event, Task
@@ -28,6 +29,8 @@ __all__ = [
     "Text",
     "WatchAuthentication",
     "authenticated",
+    "problem_body",
+    "problem_headers",
     "read_body",
     "readers_only",
     "to_json",

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests start for themselves, where they are missing: RabbitMQ, and Debian's
-# PostgreSQL beside the embedded one. Packages are kept from starting services. Without the right to install,
+# Installs what the tests start for themselves, where it is missing: RabbitMQ, Debian's PostgreSQL beside the
+# embedded one, and Node with npm for stock clients. Packages are kept from starting services. Without the right to install,
 # the tests that need them are skipped locally; in CI (variable CI) that is a failure.
 set -euo pipefail
 
 missing=()
 command -v rabbitmq-server >/dev/null || [ -x /usr/sbin/rabbitmq-server ] || missing+=(rabbitmq-server)
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
 if [ ${#missing[@]} -eq 0 ]; then
 	exit 0
 fi

@@ -31,9 +31,9 @@ class Web:
 
 
 @contextmanager
-def web(**variables: str) -> Iterator[Web]:
-    """A web process as the Procfile starts it, on the test database."""
-    port = free_port()
+def web(*, port: int = 0, **variables: str) -> Iterator[Web]:
+    """A web process as the Procfile starts it, on the test database; on a free port for 0."""
+    port = port or free_port()
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop"]
     command += ["--http", "httptools", "--lifespan", "off", "--no-access-log"]

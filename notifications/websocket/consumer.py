@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
+from notifications.threads import in_thread
 from notifications.websocket.closing import Goodbye, goodbye_of
 from notifications.websocket.handshake import Handshake, principal_of
 from notifications.websocket.messages import Closing, Position, encoded, shown_sequence
 from notifications.websocket.revocations import listen_for_revocations
 from notifications.websocket.socket import EventSocket, Receive
 from notifications.websocket.stream import SocketStream
-from notifications.websocket.threads import in_thread
 from tasks_app.public import TaskmillError
 from tasks_app.rest import to_json
 

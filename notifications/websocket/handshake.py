@@ -8,8 +8,8 @@ from urllib.parse import parse_qs
 
 from django.conf import settings
 
+from notifications.origins import is_allowed_origins
 from notifications.tickets import redeem_ticket
-from notifications.websocket.origins import is_allowed
 from tasks_app.public import (
     Forbidden,
     NotAuthenticated,
@@ -71,7 +71,7 @@ def principal_of(handshake: Handshake) -> Principal:
 
     Concurrency: blocks; run it in a thread.
     """
-    if not is_allowed(handshake.header("origin")):
+    if not is_allowed_origins(handshake.header("origin")):
         raise Forbidden("pages of this origin may not open sockets")
     if settings.SECURE_SSL_REDIRECT and not handshake.is_encrypted:
         raise Forbidden("this connection is not encrypted")

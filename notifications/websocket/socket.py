@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from notifications.conf import notifications_conf
+from notifications.threads import in_thread
 from notifications.websocket.closing import CloseCode, Goodbye, goodbye_of
-from notifications.websocket.conf import socket_conf
 from notifications.websocket.messages import (
     TASK_SOCKET_ID,
     Ack,
@@ -33,7 +34,6 @@ from notifications.websocket.messages import (
 from notifications.websocket.one_task import begin_task, parse_cursor, parse_task_id
 from notifications.websocket.rate import MessageRate
 from notifications.websocket.stream import SocketStream
-from notifications.websocket.threads import in_thread
 from tasks_app.conf import conf
 from tasks_app.public import (
     Beginning,
@@ -81,7 +81,7 @@ class EventSocket:
         self._key_id = principal.key_id if watch is None else watch.key_id
         self._lock = asyncio.Lock()
         self._tasks: dict[int | str, asyncio.Task[None]] = {}
-        self._rate = MessageRate(socket_conf().ws_messages_per_minute)
+        self._rate = MessageRate(notifications_conf().ws_messages_per_minute)
         self._faults = 0
         self._of_one_task = False
         self._end: asyncio.Future[Goodbye] = asyncio.get_running_loop().create_future()
@@ -213,7 +213,7 @@ class EventSocket:
             beginning.wanted,
             after=beginning.after,
             holder=self._holder,
-            most=socket_conf().ws_subscriptions,
+            most=notifications_conf().ws_subscriptions,
         )
 
     async def _carry(self, stream: SocketStream) -> None:
@@ -270,6 +270,6 @@ def _request_of(message: Mapping[str, Any]) -> Request:
     text: str | None = message.get("text")
     if text is None:
         raise Goodbye(CloseCode.BAD_MESSAGES, "binary_message")
-    if len(text.encode()) > socket_conf().ws_message_bytes:
+    if len(text.encode()) > notifications_conf().ws_message_bytes:
         raise Goodbye(CloseCode.BAD_MESSAGES, "message_too_large")
     return read_request(text)

@@ -73,6 +73,11 @@ class FeedHub:
         return len(self._open)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the process stops: what ends with `FeedClosed` now may go on elsewhere."""
+        return self._is_closed
+
+    @property
     def entries(self) -> int:
         """How many places hold a live subscription; 0 when nobody subscribes."""
         held = (*self._of_task.values(), *self._of_tenant.values())

@@ -36,7 +36,7 @@ APP = "https://app.example.com"
 @pytest.fixture(scope="module")
 def servers(valkey: Any, django_db_setup: None) -> Iterator[tuple[Web, Web]]:
     with contextlib.ExitStack() as stack:
-        one = stack.enter_context(web(TASKMILL_WS_ALLOWED_ORIGINS=APP))
+        one = stack.enter_context(web(TASKMILL_ALLOWED_ORIGINS=APP))
         yield one, stack.enter_context(web())
 
 
