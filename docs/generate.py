@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -17,17 +18,23 @@ TRANSITIONS_MARK = "<!-- transitions -->\n"
 
 sys.path.insert(0, str(ROOT))
 
-from tasks_app import conf, errors  # noqa: E402 - the path has to be set first
+from notifications.conf import MqttConf  # noqa: E402 - the path has to be set first
+from tasks_app import conf, errors  # noqa: E402 - as above
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
 
 _SETTINGS_HEAD = """# Settings of the task platform
 
 Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
-a line that names the variable and the fix. Generated from `tasks_app/conf.py` by `make docs`.
+a line that names the variable and the fix. Generated from `tasks_app/conf.py`, and for transports
+from `notifications/conf.py`, by `make docs`.
 
 | variable | default | bounds | meaning |
 |---|---|---|---|
 """
+
+_TABLE_HEAD = "| variable | default | bounds | meaning |\n|---|---|---|---|\n"
+_MORE_SETTINGS: list[tuple[str, type, str]] = [("MQTT", MqttConf, "MQTT_")]
+"""Further tables of settings.md: heading, dataclass, what stands before its names."""
 
 _ERRORS_HEAD = """# Errors
 
@@ -45,7 +52,7 @@ def pages() -> dict[Path, str]:
     states = REFERENCE / "states.md"
     head = states.read_text(encoding="utf-8").partition(TRANSITIONS_MARK)[0]
     return {
-        REFERENCE / "settings.md": _SETTINGS_HEAD + "".join(_setting_rows()),
+        REFERENCE / "settings.md": _settings_page(),
         REFERENCE / "errors.md": _ERRORS_HEAD + "".join(_error_rows()),
         states: head + TRANSITIONS_MARK + transitions_table(),
     }
@@ -61,10 +68,17 @@ def transitions_table() -> str:
     return "".join(rows)
 
 
-def _setting_rows() -> Iterator[str]:
-    for item in dataclasses.fields(conf.TasksConf):
+def _settings_page() -> str:
+    parts = [_SETTINGS_HEAD, *_setting_rows(conf.TasksConf, "TASKMILL_")]
+    for heading, kind, prefix in _MORE_SETTINGS:
+        parts += [f"\n## {heading}\n\n", _TABLE_HEAD, *_setting_rows(kind, prefix)]
+    return "".join(parts)
+
+
+def _setting_rows(kind: Any, prefix: str) -> Iterator[str]:
+    for item in dataclasses.fields(kind):
         yield (
-            f"| `TASKMILL_{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
+            f"| `{prefix}{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
             f" {item.metadata['doc']} |\n"
         )
 
@@ -72,7 +86,7 @@ def _setting_rows() -> Iterator[str]:
 def _shown(default: object) -> str:
     if isinstance(default, tuple):
         return ",".join(default) or "(none)"
-    return str(default)
+    return str(default) or "(none)"
 
 
 def _bounds(item: dataclasses.Field[object]) -> str:

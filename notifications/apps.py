@@ -8,3 +8,12 @@ class NotificationsConfig(AppConfig):
 
     name = "notifications"
     verbose_name = "Notifications"
+
+    def ready(self) -> None:
+        """Declare the engine's loops of the transports."""
+        from notifications.conf import is_mqtt_on
+        from tasks_app.public import EngineLoop, declare_loop
+
+        declare_loop(
+            EngineLoop(name="mqtt", work="notifications.mqtt.sink.make_work", is_needed=is_mqtt_on)
+        )

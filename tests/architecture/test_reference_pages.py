@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from notifications.conf import MqttConf
 from tasks_app import errors
 from tasks_app.conf import TasksConf
 from tasks_app.events import FINAL_EVENT_OF_STATE, EventType
@@ -56,8 +57,9 @@ def test_request_errors_are_client_errors_and_infrastructure_errors_can_be_repea
             assert one.http_status == 503
 
 
-def test_every_setting_says_what_it_means_and_its_default_is_within_its_bounds() -> None:
-    for item in dataclasses.fields(TasksConf):
+@pytest.mark.parametrize("kind", [TasksConf, MqttConf])
+def test_every_setting_says_what_it_means_and_its_default_is_within_its_bounds(kind: Any) -> None:
+    for item in dataclasses.fields(kind):
         assert item.metadata["doc"].endswith("."), item.name
         least, most = item.metadata["least"], item.metadata["most"]
         if least is not None:
