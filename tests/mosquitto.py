@@ -210,7 +210,8 @@ class Subscriber:
         keep = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own
         keep.SessionExpiryInterval = 600
         port = server.port if transport == "tcp" else server.websocket_port
-        self.client.connect("127.0.0.1", port, 5, properties=keep)
+        # Mosquitto 2.0 saves only sessions that were not begun with a clean start.
+        self.client.connect("127.0.0.1", port, 5, clean_start=False, properties=keep)
         self.client.loop_start()
 
     def _on_connect(self, client: Client, _data: Any, flags: Any, reason: Any, _more: Any) -> None:

@@ -10,6 +10,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,13 +38,14 @@ from tests.mosquitto import (
     stock_subscriber,
     subscriber,
 )
-from tests.processes import process_environment, wait_for
+from tests.processes import ROOT, process_environment, wait_for
 from tests.rabbitmq import free_port
 from tests.relays import relay
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 FINAL = "success"
+DEPLOY = ROOT / "deploy" / "mosquitto"
 
 
 class Publisher:
@@ -292,14 +294,7 @@ def test_a_broker_that_goes_away_and_comes_back_leaves_no_gap(mosquitto: Mosquit
             stop.set()
             writer.join()
             expected = public_steps()
-            try: wait_for(lambda: steps(client.heard()) == expected, reason="a step is missing", seconds=10)
-            except AssertionError:
-                got=steps(client.heard())
-                for k,v in expected.items():
-                    if got.get(k)!=v: print("DIFF",k,v,got.get(k),[(h.body["seq"],h.body["sequence"],i,h.is_retained) for i,h in enumerate(client.heard()) if h.body["task_id"]==k])
-                print(len(client.heard()), client.refusals)
-                print(mosquitto.log.read_text()[-3000:])
-                raise
+            wait_for(lambda: steps(client.heard()) == expected, reason="a step is missing")
         assert len(expected) > 20
 
 
@@ -540,3 +535,34 @@ def test_a_wrong_url_refuses_the_start_with_the_fix() -> None:
     assert engine.popen.wait(60) != 0
     assert "MQTT_URL: write mqtt://user:password@host:1883" in engine.output()
     assert process_environment()["DATABASE_URL"] not in engine.output()
+
+
+def test_the_shipped_configuration_keeps_tenants_apart(tmp_path: Path) -> None:
+    """The files of deploy/mosquitto, which the how-to shows word for word."""
+    page = (ROOT / "docs" / "how-to" / "watch-live-with-mqtt.md").read_text()
+    shipped = {name: (DEPLOY / name).read_text() for name in ("mosquitto.conf", "acl")}
+    assert all(f"```\n{text}```" in page for text in shipped.values())
+    passwords, rules = tmp_path / "passwords", tmp_path / "acl"
+    passwords.touch(mode=0o600)
+    for user in ("taskmill", "acme", "rival"):
+        subprocess.run(["mosquitto_passwd", "-b", str(passwords), user, f"{user}-word"], check=True)
+    rules.write_text(shipped["acl"])
+    kept = ("allow_", "password_file", "acl_file", "max_", "persistent_")
+    lines = [line for line in shipped["mosquitto.conf"].splitlines() if line.startswith(kept)]
+    configuration = "\n".join(lines) + "\n"
+    configuration = configuration.replace("/mosquitto/passwords/passwords", str(passwords))
+    configuration = configuration.replace("/mosquitto/config/acl", str(rules))
+    with (
+        running_mosquitto(configuration=configuration) as server,
+        subscriber(server, "#", user=("acme", "acme-word"), transport="websockets") as acme,
+        subscriber(server, "#", user=("rival", "rival-word")) as rival,
+        publisher(
+            server, url=server.url("taskmill:taskmill-word"), prefix="tenants/{tenant}/"
+        ) as one,
+    ):
+        tasks = [run_task(tenant=make_tenant(name)) for name in ("acme", "rival")]
+        one.drain()
+        for client, task_id in zip((acme, rival), tasks, strict=True):
+            wait_for(lambda client=client: len(on("tenants/", client.heard())) >= 7)
+            bodies = [item.body for item in client.heard() if "/task/" in item.topic]
+            assert {body["task_id"] for body in bodies} == {str(task_id)}
