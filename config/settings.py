@@ -10,6 +10,7 @@ from kombu import Exchange, Queue
 from config.env import BASE_DIR, EmbeddedPaths, Environment
 from config.logging import logging_config
 from notifications.conf import NotificationsConf
+from notifications.mqtt.conf import MqttConf
 from tasks_app.conf import TasksConf
 
 django_stubs_ext.monkeypatch()
@@ -36,6 +37,10 @@ if env.flag("TASKMILL_BEHIND_PROXY"):
 
 TASKMILL = env.settings(TasksConf, prefix="TASKMILL_")
 NOTIFICATIONS = env.settings(NotificationsConf, prefix="TASKMILL_")
+
+MQTT = env.settings(MqttConf, prefix="MQTT_")
+for _name, _fix in MQTT.faults():
+    env.fault(_name, _fix)
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -18,27 +18,24 @@ TRANSITIONS_MARK = "<!-- transitions -->\n"
 sys.path.insert(0, str(ROOT))
 
 from notifications.conf import NotificationsConf  # noqa: E402 - the path has to be set first
+from notifications.mqtt.conf import MqttConf  # noqa: E402 - as above
 from tasks_app import conf, errors  # noqa: E402 - as above
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
+
+SETTINGS = (
+    ("Tasks", conf.TasksConf, "TASKMILL_"),
+    ("Live updates and notification", NotificationsConf, "TASKMILL_"),
+    ("MQTT", MqttConf, "MQTT_"),
+)
+"""Tables of settings.md: heading, dataclass, what stands before the names of its variables."""
 
 _SETTINGS_HEAD = """# Settings of the task platform
 
 Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
-a line that names the variable and the fix. Generated from
-`tasks_app/conf.py` and the `conf.py` of the other apps by `make docs`.
-
-| variable | default | bounds | meaning |
-|---|---|---|---|
+a line that names the variable and the fix. Generated from the `conf.py` of each app by `make docs`.
 """
 
-_NOTIFICATIONS_HEAD = """
-## Live updates and notification
-
-Generated from `notifications/conf.py`.
-
-| variable | default | bounds | meaning |
-|---|---|---|---|
-"""
+_TABLE_HEAD = "| variable | default | bounds | meaning |\n|---|---|---|---|\n"
 
 _ERRORS_HEAD = """# Errors
 
@@ -56,10 +53,7 @@ def pages() -> dict[Path, str]:
     states = REFERENCE / "states.md"
     head = states.read_text(encoding="utf-8").partition(TRANSITIONS_MARK)[0]
     return {
-        REFERENCE / "settings.md": _SETTINGS_HEAD
-        + "".join(_setting_rows(conf.TasksConf))
-        + _NOTIFICATIONS_HEAD
-        + "".join(_setting_rows(NotificationsConf)),
+        REFERENCE / "settings.md": _SETTINGS_HEAD + "".join(_setting_tables()),
         REFERENCE / "errors.md": _ERRORS_HEAD + "".join(_error_rows()),
         states: head + TRANSITIONS_MARK + transitions_table(),
     }
@@ -75,18 +69,20 @@ def transitions_table() -> str:
     return "".join(rows)
 
 
-def _setting_rows(kind: type) -> Iterator[str]:
-    for item in dataclasses.fields(kind):
-        yield (
-            f"| `TASKMILL_{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
-            f" {item.metadata['doc']} |\n"
-        )
+def _setting_tables() -> Iterator[str]:
+    for heading, kind, prefix in SETTINGS:
+        yield f"\n## {heading}\n\n{_TABLE_HEAD}"
+        for item in dataclasses.fields(kind):
+            yield (
+                f"| `{prefix}{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
+                f" {item.metadata['doc']} |\n"
+            )
 
 
 def _shown(default: object) -> str:
     if isinstance(default, tuple):
         return ",".join(default) or "(none)"
-    return str(default)
+    return str(default) or "(none)"
 
 
 def _bounds(item: dataclasses.Field[object]) -> str:

@@ -72,7 +72,7 @@ from tasks_app.feed import (
 from tasks_app.loops import Round, Turn, Work
 from tasks_app.policies import ErrorInfo, Retry
 from tasks_app.registry import Handler, handler
-from tasks_app.selectors import DEFAULT_TENANT, tenant_id_of
+from tasks_app.selectors import DEFAULT_TENANT, cloud_event, tenant_id_of
 from tasks_app.services.caller import Caller
 from tasks_app.services.cancel import CancelAnswer, cancel_task
 from tasks_app.services.handles import TaskHandle, submit
@@ -88,7 +88,7 @@ from tasks_app.services.redrive import retry_task
 from tasks_app.services.watch import Watch
 from tasks_app.services.watching import Beginning, begin_watching, task_snapshot
 from tasks_app.sinks import FeedSink, SinkWork
-from tasks_app.states import FINISHED, State, Status
+from tasks_app.states import FINISHED, State, Status, status_of
 
 __all__ = [
     "FINAL_EVENTS",
@@ -145,6 +145,7 @@ __all__ = [
     "Work",
     "begin_watching",
     "cancel",
+    "cloud_event",
     "current_task",
     "declare_loop",
     "feed_bounds",
@@ -159,6 +160,7 @@ __all__ = [
     "read_feed",
     "retry",
     "sequence_of_last_event",
+    "status_of",
     "submit",
     "task_snapshot",
 ]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.environment import RUN_DIRECTORY
+from tests.mosquitto import mosquitto  # noqa: F401 - a fixture
 from tests.rabbitmq import rabbitmq  # noqa: F401 - a fixture
 
 logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the tests start for themselves, where it is missing: RabbitMQ, Debian's PostgreSQL beside the
-# embedded one, and Node with npm for stock clients. Packages are kept from starting services. Without the right to install,
-# the tests that need them are skipped locally; in CI (variable CI) that is a failure.
+# Installs what the tests start for themselves, where it is missing: RabbitMQ, Mosquitto with its clients, Debian's
+# PostgreSQL beside the embedded one, and Node with npm for stock clients. Packages are kept from starting services.
+# Without the right to install, the tests that need them are skipped locally; in CI (variable CI) that is a failure.
 set -euo pipefail
 
 missing=()
 command -v rabbitmq-server >/dev/null || [ -x /usr/sbin/rabbitmq-server ] || missing+=(rabbitmq-server)
+command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
+command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)

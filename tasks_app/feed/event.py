@@ -34,7 +34,8 @@ class FeedEvent:
         sequence: its place; dense over all tenants, grows.
         seq: its number among the events of its task, dense from 1.
         tags: of its task, as they are now.
-        row: the columns that `selectors.cloud_event` needs.
+        row: the columns that `selectors.cloud_event` needs; `tenant` (its slug), and `task_type`,
+            `progress` and `progress_message` of its task as they are now.
     """
 
     sequence: int

@@ -22,7 +22,13 @@ SELECT
         (SELECT last_sequence FROM taskmill_feed ORDER BY first_sequence DESC LIMIT 1), 0) AS last
 """
 _EVENT: Final = """e.task_id, e.tenant_id, e.seq, e.type, e.from_state, e.state, e.epoch, e.attempt,
-    e.at, e.actor, e.data, t.tags"""
+    e.at, e.actor, e.data, t.tags, t.task_type, t.progress, t.progress_message, n.slug AS tenant"""
+_OF_TASK: Final = """LEFT JOIN LATERAL (
+    SELECT tags, type AS task_type, progress, progress_message FROM taskmill_task
+    WHERE id = e.task_id LIMIT 1
+) t ON true
+LEFT JOIN LATERAL (SELECT slug FROM taskmill_tenant WHERE id = e.tenant_id LIMIT 1) n ON true"""
+"""What the task is like now."""
 
 PAGE: Final = f"""
 WITH b AS MATERIALIZED (
@@ -35,7 +41,7 @@ WITH b AS MATERIALIZED (
 SELECT b.first_sequence + i.place - 1 AS sequence, {_EVENT}
 FROM b CROSS JOIN LATERAL unnest(b.ids) WITH ORDINALITY AS i(id, place)
 CROSS JOIN LATERAL (SELECT * FROM taskmill_event WHERE id = i.id LIMIT 1) e
-LEFT JOIN LATERAL (SELECT tags FROM taskmill_task WHERE id = e.task_id LIMIT 1) t ON true
+{_OF_TASK}
 WHERE b.first_sequence + i.place - 1 > %(after)s::bigint
   AND b.first_sequence + i.place - 1 <= %(until)s::bigint
   AND (%(tenant)s::bigint IS NULL OR e.tenant_id = %(tenant)s::bigint)
@@ -52,7 +58,7 @@ CROSS JOIN LATERAL (
       AND last_sequence > %(after)s::bigint
     LIMIT 1
 ) b
-LEFT JOIN LATERAL (SELECT tags FROM taskmill_task WHERE id = e.task_id LIMIT 1) t ON true
+{_OF_TASK}
 WHERE e.task_id = ANY(%(tasks)s::uuid[]) AND e.tenant_id = %(tenant)s::bigint
   AND b.first_sequence + array_position(b.ids, e.id) - 1 > %(after)s::bigint
   AND b.first_sequence + array_position(b.ids, e.id) - 1 <= %(until)s::bigint

@@ -17,7 +17,7 @@ from tasks_app.states import FINISHED, State, Verb, status_of
 ROOT = Path(__file__).resolve().parent.parent.parent
 GENERATOR: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 PAGES: dict[Path, str] = GENERATOR["pages"]()
-SETTINGS: tuple[Any, ...] = GENERATOR["SETTINGS"]
+SETTINGS: list[Any] = [kind for _, kind, _ in GENERATOR["SETTINGS"]]
 ERRORS: list[type[errors.TaskmillError]] = GENERATOR["error_classes"]()
 
 

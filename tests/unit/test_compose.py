@@ -48,6 +48,14 @@ def test_our_services_know_database_broker_redis_and_key(name: str) -> None:
     assert needed <= SERVICES[name]["environment"].keys()
 
 
+def test_the_engine_publishes_to_the_compose_file_s_mosquitto() -> None:
+    assert "@mosquitto:1883" in SERVICES["engine"]["environment"]["MQTT_URL"]
+    assert "{tenant}" in SERVICES["engine"]["environment"]["MQTT_PREFIX"]
+    ports = [port.rpartition(":")[2] for port in SERVICES["mosquitto"]["ports"]]
+    configuration = (ROOT / "deploy" / "mosquitto" / "mosquitto.conf").read_text()
+    assert ports == re.findall(r"^listener (\d+)$", configuration, re.MULTILINE)
+
+
 def test_no_secret_has_a_default() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
@@ -59,7 +67,7 @@ def test_no_secret_has_a_default() -> None:
 
 
 def test_servers_and_faces_have_health_checks_and_ports_stay_on_this_machine() -> None:
-    for name in ("postgres", "rabbitmq", "valkey", "web", "flower"):
+    for name in ("postgres", "rabbitmq", "valkey", "mosquitto", "web", "flower"):
         assert "test" in SERVICES[name]["healthcheck"]
     for service in SERVICES.values():
         for port in service.get("ports", []):
