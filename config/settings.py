@@ -9,6 +9,7 @@ from kombu import Exchange, Queue
 
 from config.env import BASE_DIR, EmbeddedPaths, Environment
 from config.logging import logging_config
+from notifications.conf import WebhooksConf
 from tasks_app.conf import TasksConf
 
 django_stubs_ext.monkeypatch()
@@ -34,6 +35,7 @@ if env.flag("TASKMILL_BEHIND_PROXY"):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 TASKMILL = env.settings(TasksConf, prefix="TASKMILL_")
+TASKMILL_WEBHOOKS = env.settings(WebhooksConf, prefix="TASKMILL_WEBHOOK_")
 
 INSTALLED_APPS = [
     "django.contrib.admin",

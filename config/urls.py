@@ -11,6 +11,7 @@ from tasks_app.api.urls import probe_routes
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("tasks_app.api.urls")),
+    path("api/v1/", include("notifications.urls")),
     path("api/schema", pages.schema, name="schema"),
     path("api/docs", pages.swagger, name="api-docs"),
     path("api/redoc", pages.redoc, name="api-redoc"),

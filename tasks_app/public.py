@@ -67,12 +67,15 @@ from tasks_app.feed import (
 from tasks_app.loops import Round, Turn, Work
 from tasks_app.policies import ErrorInfo, Retry
 from tasks_app.registry import Handler, handler
-from tasks_app.selectors import DEFAULT_TENANT, tenant_id_of
+from tasks_app.selectors import DEFAULT_TENANT, find_state, tenant_id_of
+from tasks_app.selectors.receivers import TaskFacts, task_facts
 from tasks_app.services.caller import Caller
 from tasks_app.services.cancel import CancelAnswer, cancel_task
 from tasks_app.services.handles import TaskHandle, submit
 from tasks_app.services.keys import Principal, find_caller, find_watcher
+from tasks_app.services.receivers import add_task_receiver
 from tasks_app.services.redrive import retry_task
+from tasks_app.services.submission import ReceiverPort
 from tasks_app.services.watch import Watch
 from tasks_app.services.watching import Beginning, begin_watching, task_snapshot
 from tasks_app.sinks import FeedSink, SinkWork
@@ -83,6 +86,7 @@ __all__ = [
     "FINISHED",
     "PUBLIC_EVENTS",
     "Beginning",
+    "Caller",
     "CancelAnswer",
     "ConfigurationError",
     "DuplicateTask",
@@ -105,6 +109,7 @@ __all__ = [
     "Principal",
     "ProcessTimeout",
     "RateLimited",
+    "ReceiverPort",
     "RequestError",
     "Retry",
     "RetryLater",
@@ -118,6 +123,7 @@ __all__ = [
     "SubscriptionEnded",
     "TaskCancelled",
     "TaskContext",
+    "TaskFacts",
     "TaskHandle",
     "TaskNotFound",
     "TaskmillError",
@@ -127,6 +133,7 @@ __all__ = [
     "Wanted",
     "Watch",
     "Work",
+    "add_task_receiver",
     "begin_watching",
     "cancel",
     "current_task",
@@ -137,9 +144,11 @@ __all__ = [
     "find_watcher",
     "get_task",
     "handler",
+    "is_task_of",
     "read_feed",
     "retry",
     "submit",
+    "task_facts",
     "task_snapshot",
 ]
 
@@ -169,6 +178,15 @@ def cancel(
     """
     caller = Caller(tenant_id=tenant_id_of(tenant), actor=actor[:100])
     return cancel_task(caller=caller, task_id=task_id, reason=reason, is_forced=is_forced)
+
+
+def is_task_of(*, tenant_id: int, task_id: uuid.UUID) -> bool:
+    """Say whether a tenant has this task."""
+    try:
+        find_state(tenant_id=tenant_id, task_id=task_id)
+    except TaskNotFound:
+        return False
+    return True
 
 
 def retry(task_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT, actor: str = "python") -> TaskHandle:

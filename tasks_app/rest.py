@@ -8,10 +8,11 @@ routes are included in `config/urls.py`.
 from tasks_app.api.authentication import WatchAuthentication
 from tasks_app.api.bodies import read_body
 from tasks_app.api.operation import Operation, Parameter, Reply
-from tasks_app.api.pagination import PAGE_PARAMETERS
+from tasks_app.api.pagination import PAGE_PARAMETERS, page_of, read_page_request
 from tasks_app.api.renderers import to_json
+from tasks_app.api.tasks import TaskView
 from tasks_app.api.views import ApiView
-from tasks_app.services.submission import Strict
+from tasks_app.services.submission import Strict, Tag, Text, Url
 
 __all__ = [
     "PAGE_PARAMETERS",
@@ -20,7 +21,13 @@ __all__ = [
     "Parameter",
     "Reply",
     "Strict",
+    "Tag",
+    "TaskView",
+    "Text",
+    "Url",
     "WatchAuthentication",
+    "page_of",
     "read_body",
+    "read_page_request",
     "to_json",
 ]
