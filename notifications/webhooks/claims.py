@@ -74,16 +74,16 @@ WITH mine AS MATERIALIZED (
     SELECT id, tries, state FROM taskmill_webhook_delivery
     WHERE id = %(id)s::uuid AND epoch = %(epoch)s FOR UPDATE
 ), moved AS (
-    UPDATE taskmill_webhook_delivery d SET state = %(state)s,
+    UPDATE taskmill_webhook_delivery d SET state = %(state)s::text,
         next_try_at = taskmill_now() + make_interval(secs => %(delay)s::float8),
         leased_until = NULL,
-        finished_at = CASE WHEN %(state)s <> 'pending' THEN taskmill_now() END,
-        last_status = %(status)s::smallint, last_error = %(problem)s
+        finished_at = CASE WHEN %(state)s::text <> 'pending' THEN taskmill_now() END,
+        last_status = %(status)s::smallint, last_error = %(problem)s::text
     FROM mine WHERE d.id = mine.id AND mine.state = 'pending'
 )
 INSERT INTO taskmill_webhook_try (delivery_id, number, at, duration_ms, status, error, detail,
     address, response_head)
-SELECT id, tries, taskmill_now(), %(duration)s, %(status)s::smallint, %(problem)s, %(detail)s,
+SELECT id, tries, taskmill_now(), %(duration)s, %(status)s::smallint, %(problem)s::text, %(detail)s,
     %(address)s, %(head)s
 FROM mine ON CONFLICT (delivery_id, number) DO NOTHING
 """
@@ -94,7 +94,7 @@ WHERE id = %(endpoint)s::uuid AND failures > 0
 _FAILED: Final = """
 UPDATE taskmill_webhook_endpoint SET failures = failures + 1,
     failing_since = coalesce(failing_since, taskmill_now()),
-    is_enabled = NOT %(is_gone)s AND NOT coalesce(failures + 1 >= %(least)s AND failing_since
+    is_enabled = NOT %(is_gone)s::bool AND NOT coalesce(failures + 1 >= %(least)s::int AND failing_since
         < taskmill_now() - make_interval(secs => %(disable)s::float8), false),
     updated_at = taskmill_now()
 WHERE id = %(endpoint)s::uuid AND is_enabled

@@ -190,7 +190,7 @@ def _named(fault: Exception) -> tuple[str, str]:
 
 
 def _cause(fault: BaseException) -> BaseException:
-    """Give what a fault was raised from in the end."""
-    while fault.__cause__ is not None:
-        fault = fault.__cause__
+    """Give what a fault was raised from in the end; the pool hides it with `from None`."""
+    while (before := fault.__cause__ or fault.__context__) is not None:
+        fault = before
     return fault

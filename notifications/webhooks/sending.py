@@ -148,11 +148,13 @@ class SendWork:
         What is broken off becomes due when its lease ends, and is sent again with the same id.
         """
         end = monotonic() + STOP_GRACE_SECONDS
-        while connection is not None and self._lanes.in_flight and monotonic() < end:
-            for sent in self._sender.outcomes(wait_seconds=LOOK_SECONDS):
-                self._report(connection, sent)
-        self._sender.close()
-        self._lanes = self._new_lanes()
+        try:
+            while connection is not None and self._lanes.in_flight and monotonic() < end:
+                for sent in self._sender.outcomes(wait_seconds=LOOK_SECONDS):
+                    self._report(connection, sent)
+        finally:
+            self._sender.close()
+            self._lanes = self._new_lanes()
 
     def _new_lanes(self) -> Lanes:
         settings = self._settings
