@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -17,13 +18,20 @@ TRANSITIONS_MARK = "<!-- transitions -->\n"
 
 sys.path.insert(0, str(ROOT))
 
-from tasks_app import conf, errors  # noqa: E402 - the path has to be set first
+from notifications.conf import WebhooksConf  # noqa: E402 - the path has to be set first
+from tasks_app import conf, errors  # noqa: E402 - as above
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
+
+SETTINGS: dict[str, Any] = {
+    "TASKMILL_": conf.TasksConf,
+    "TASKMILL_WEBHOOK_": WebhooksConf,
+}
+"""Prefix of the variables -> settings of an app."""
 
 _SETTINGS_HEAD = """# Settings of the task platform
 
 Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
-a line that names the variable and the fix. Generated from `tasks_app/conf.py` by `make docs`.
+a line that names the variable and the fix. Generated from the `conf.py` of each app by `make docs`.
 
 | variable | default | bounds | meaning |
 |---|---|---|---|
@@ -62,11 +70,12 @@ def transitions_table() -> str:
 
 
 def _setting_rows() -> Iterator[str]:
-    for item in dataclasses.fields(conf.TasksConf):
-        yield (
-            f"| `TASKMILL_{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
-            f" {item.metadata['doc']} |\n"
-        )
+    for prefix, kind in SETTINGS.items():
+        for item in dataclasses.fields(kind):
+            yield (
+                f"| `{prefix}{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
+                f" {item.metadata['doc']} |\n"
+            )
 
 
 def _shown(default: object) -> str:

@@ -84,7 +84,7 @@ class Receiver:
                 self.end_headers()
                 self.wfile.write(answer.body)
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *_: Any) -> None:
                 pass
 
         class Server(ThreadingHTTPServer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -34,8 +34,6 @@ def caller_of(tenant: Tenant) -> Caller:
 
 def make_endpoint(tenant: Tenant, url: str, **wish: Any) -> tuple[uuid.UUID, str]:
     """Make an endpoint; gives its id and secret."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
     found, secret = create_endpoint(caller=caller_of(tenant), wish=EndpointWish(url=url, **wish))
     return found.id, secret
 
@@ -45,9 +43,10 @@ def running_webhooks(**changes: Any) -> Iterator[None]:
     """The relay, the sink and the sending loop for the duration, with these settings."""
     found = replace(settings.TASKMILL_WEBHOOKS, **changes)
     works: list[Any] = [RelayWork(conf()), SinkWork(WebhookSink()), SendWork(found)]
-    with running_loop(works[0], conf()), running_loop(works[1], conf()):
-        with running_loop(works[2], conf()):
-            yield
+    with ExitStack() as stack:
+        for work in works:
+            stack.enter_context(running_loop(work, conf()))
+        yield
 
 
 @contextmanager

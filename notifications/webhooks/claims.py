@@ -94,8 +94,8 @@ WHERE id = %(endpoint)s::uuid AND failures > 0
 _FAILED: Final = """
 UPDATE taskmill_webhook_endpoint SET failures = failures + 1,
     failing_since = coalesce(failing_since, taskmill_now()),
-    is_enabled = NOT %(is_gone)s::bool AND NOT coalesce(failures + 1 >= %(least)s::int AND failing_since
-        < taskmill_now() - make_interval(secs => %(disable)s::float8), false),
+    is_enabled = NOT %(is_gone)s::bool AND NOT coalesce(failures + 1 >= %(least)s::int
+        AND failing_since < taskmill_now() - make_interval(secs => %(disable)s::float8), false),
     updated_at = taskmill_now()
 WHERE id = %(endpoint)s::uuid AND is_enabled
 RETURNING is_enabled
