@@ -58,12 +58,12 @@ def shop() -> Iterator[Receiver]:
 def test_events_reach_an_endpoint_signed_and_each_once(shop: Receiver) -> None:
     tenant = make_tenant()
     make_task(tenant, state="success")
+    sequence_events()
+    endpoint, secret = make_endpoint(tenant, shop.url)
+    task = make_task(tenant, state="success", tags=["vip"], metadata={"order": 7})
     with running_webhooks():
-        wait_for(lambda: not webhook_queue().pending, reason="the past is not sent")
-        sequence_events_of_the_past()
-        endpoint, secret = make_endpoint(tenant, shop.url)
-        task = make_task(tenant, state="success", tags=["vip"], metadata={"order": 7})
         requests = shop.wait(3)
+        wait_until_read()
         wait_for(lambda: not webhook_queue().pending, reason="all settled")
     events = [one.verified(secret) for one in requests]
     assert {one["subject"] for one in events} == {str(task)}
@@ -81,7 +81,7 @@ def test_events_reach_an_endpoint_signed_and_each_once(shop: Receiver) -> None:
     assert {one.state for one in WebhookDelivery.objects.all()} == {"delivered"}
 
 
-def sequence_events_of_the_past() -> None:
+def wait_until_read() -> None:
     """Wait until the relay and the sink have seen every event there is."""
 
     def is_read() -> bool:
@@ -105,7 +105,7 @@ def test_types_and_tags_choose_what_an_endpoint_gets(shop: Receiver) -> None:
     make_task(tenant, state="queued", tags=["gold"])
     with running_webhooks():
         shop.wait(2)
-        sequence_events_of_the_past()
+        wait_until_read()
         wait_for(lambda: not webhook_queue().pending, reason="all settled")
     found = sorted((one.path, one.event["type"]) for one in shop.received)
     assert found == [("/hook/tags", "task.created"), ("/hook/types", "task.failed")]
@@ -133,13 +133,13 @@ def test_an_address_added_to_a_task_gets_its_end_before_or_after_it(shop: Receiv
     caller = caller_of(tenant)
     early, late = make_task(tenant, state="queued"), make_task(tenant, state="success")
     with running_webhooks():
-        sequence_events_of_the_past()
+        wait_until_read()
         services.add_receiver(caller=caller, task_id=early, url=shop.url)
         services.add_receiver(caller=caller, task_id=late, url=shop.url)
         services.add_receiver(caller=caller, task_id=late, url=shop.url)
         drive(early, "success")
         shop.wait(2)
-        sequence_events_of_the_past()
+        wait_until_read()
         wait_for(lambda: not webhook_queue().pending, reason="all settled")
     assert sorted(one.event["subject"] for one in shop.received) == sorted([str(early), str(late)])
 
@@ -150,11 +150,11 @@ def test_what_the_sink_has_read_twice_is_sent_once(shop: Receiver) -> None:
     make_task(tenant, state="success", webhook_urls=[shop.url])
     with running_webhooks():
         shop.wait(4)
-        sequence_events_of_the_past()
+        wait_until_read()
     with connection.cursor() as cursor:
         cursor.execute("UPDATE taskmill_feed_cursor SET sequence = 0")
     with running_webhooks():
-        sequence_events_of_the_past()
+        wait_until_read()
         wait_for(lambda: not webhook_queue().pending, reason="all settled")
     assert len(shop.received) == WebhookDelivery.objects.count() == 4
 
@@ -231,7 +231,7 @@ def test_gone_disables_the_endpoint_and_stops_what_is_pending(shop: Receiver) ->
         make_task(first.tenant)
         wait_for(lambda: WebhookEndpoint.objects.filter(is_enabled=False).exists())
         make_task(first.tenant)
-        sequence_events_of_the_past()
+        wait_until_read()
     found = WebhookEndpoint.objects.get()
     assert "410" in found.disabled_reason
     assert found.disabled_at is not None
