@@ -11,6 +11,7 @@ from config.env import BASE_DIR, EmbeddedPaths, Environment
 from config.logging import logging_config
 from notifications.conf import NotificationsConf
 from notifications.mqtt.conf import MqttConf
+from notifications.webhooks.conf import WebhooksConf
 from tasks_app.conf import TasksConf
 
 django_stubs_ext.monkeypatch()
@@ -41,6 +42,7 @@ NOTIFICATIONS = env.settings(NotificationsConf, prefix="TASKMILL_")
 MQTT = env.settings(MqttConf, prefix="MQTT_")
 for _name, _fix in MQTT.faults():
     env.fault(_name, _fix)
+TASKMILL_WEBHOOKS = env.settings(WebhooksConf, prefix="TASKMILL_WEBHOOK_")
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -1,6 +1,15 @@
 """Registers the notifications app with Django."""
 
+from __future__ import annotations
+
+from typing import Final
+
 from django.apps import AppConfig
+
+LOOPS: Final = {
+    "webhooks": "notifications.webhooks.sink.make_work",
+    "webhooks-send": "notifications.webhooks.sending.make_work",
+}
 
 
 class NotificationsConfig(AppConfig):
@@ -8,14 +17,20 @@ class NotificationsConfig(AppConfig):
 
     name = "notifications"
     verbose_name = "Notifications"
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Declare the engine's loops of the transports; have revoked keys announced everywhere."""
+        """Declare the loops of the transports and plug into the platform's ports."""
+        from notifications import checks  # noqa: F401 - importing checks registers them
+        from notifications.egress import check_receiver
         from notifications.mqtt.conf import is_mqtt_on
         from notifications.websocket.revocations import announce_revocation
-        from tasks_app.public import EngineLoop, declare_loop, on_key_revoked
+        from tasks_app.public import EngineLoop, ReceiverPort, declare_loop, on_key_revoked
 
-        on_key_revoked(announce_revocation)
+        for name, work in LOOPS.items():
+            declare_loop(EngineLoop(name=name, work=work))
         declare_loop(
             EngineLoop(name="mqtt", work="notifications.mqtt.sink.make_work", is_needed=is_mqtt_on)
         )
+        ReceiverPort.check = staticmethod(check_receiver)
+        on_key_revoked(announce_revocation)

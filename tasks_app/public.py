@@ -72,7 +72,8 @@ from tasks_app.feed import (
 from tasks_app.loops import Round, Turn, Work
 from tasks_app.policies import ErrorInfo, Retry
 from tasks_app.registry import Handler, handler
-from tasks_app.selectors import DEFAULT_TENANT, cloud_event, tenant_id_of
+from tasks_app.selectors import DEFAULT_TENANT, cloud_event, find_state, tenant_id_of
+from tasks_app.selectors.receivers import TaskFacts, task_facts
 from tasks_app.services.caller import Caller
 from tasks_app.services.cancel import CancelAnswer, cancel_task
 from tasks_app.services.handles import TaskHandle, submit
@@ -84,7 +85,9 @@ from tasks_app.services.keys import (
     on_key_revoked,
     principal_of_key,
 )
+from tasks_app.services.receivers import add_task_receiver
 from tasks_app.services.redrive import retry_task
+from tasks_app.services.submission import ReceiverPort
 from tasks_app.services.watch import Watch
 from tasks_app.services.watching import Beginning, begin_watching, task_snapshot
 from tasks_app.sinks import FeedSink, SinkWork
@@ -95,6 +98,7 @@ __all__ = [
     "FINISHED",
     "PUBLIC_EVENTS",
     "Beginning",
+    "Caller",
     "CancelAnswer",
     "ConfigurationError",
     "DuplicateTask",
@@ -119,6 +123,7 @@ __all__ = [
     "Principal",
     "ProcessTimeout",
     "RateLimited",
+    "ReceiverPort",
     "RequestError",
     "Retry",
     "RetryLater",
@@ -134,6 +139,7 @@ __all__ = [
     "SubscriptionEnded",
     "TaskCancelled",
     "TaskContext",
+    "TaskFacts",
     "TaskHandle",
     "TaskNotFound",
     "TaskmillError",
@@ -143,6 +149,7 @@ __all__ = [
     "Wanted",
     "Watch",
     "Work",
+    "add_task_receiver",
     "begin_watching",
     "cancel",
     "cloud_event",
@@ -155,6 +162,7 @@ __all__ = [
     "forget_principals",
     "get_task",
     "handler",
+    "is_task_of",
     "on_key_revoked",
     "principal_of_key",
     "read_feed",
@@ -162,6 +170,7 @@ __all__ = [
     "sequence_of_last_event",
     "status_of",
     "submit",
+    "task_facts",
     "task_snapshot",
 ]
 
@@ -191,6 +200,15 @@ def cancel(
     """
     caller = Caller(tenant_id=tenant_id_of(tenant), actor=actor[:100])
     return cancel_task(caller=caller, task_id=task_id, reason=reason, is_forced=is_forced)
+
+
+def is_task_of(*, tenant_id: int, task_id: uuid.UUID) -> bool:
+    """Say whether a tenant has this task."""
+    try:
+        find_state(tenant_id=tenant_id, task_id=task_id)
+    except TaskNotFound:
+        return False
+    return True
 
 
 def retry(task_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT, actor: str = "python") -> TaskHandle:

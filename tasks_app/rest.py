@@ -10,12 +10,13 @@ from tasks_app.api.bodies import read_body
 from tasks_app.api.failures import authenticated
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pages import readers_only
-from tasks_app.api.pagination import PAGE_PARAMETERS
+from tasks_app.api.pagination import PAGE_PARAMETERS, page_of, read_page_request
 from tasks_app.api.problems import problem_body, problem_headers
 from tasks_app.api.renderers import to_json
+from tasks_app.api.tasks import TaskView
 from tasks_app.api.views import ApiView
 from tasks_app.selectors.shapes import Event, Task
-from tasks_app.services.submission import Strict, Text
+from tasks_app.services.submission import Strict, Tag, Text, Url
 
 __all__ = [
     "PAGE_PARAMETERS",
@@ -25,13 +26,18 @@ __all__ = [
     "Parameter",
     "Reply",
     "Strict",
+    "Tag",
     "Task",
+    "TaskView",
     "Text",
+    "Url",
     "WatchAuthentication",
     "authenticated",
+    "page_of",
     "problem_body",
     "problem_headers",
     "read_body",
+    "read_page_request",
     "readers_only",
     "to_json",
 ]

@@ -118,7 +118,7 @@ def _check_engine() -> Part:
         alive = {row["loop"] for row in loops_led() if row["is_alive"]}
     except DatabaseError:
         return _UNKNOWN
-    missing = [loop for loop in engine_loops() if not any(name.startswith(loop) for name in alive)]
+    missing = [loop for loop in engine_loops() if loop not in alive]
     if missing:
         return Part(is_ok=False, detail=f"no leader for {', '.join(missing)}")
     return Part(is_ok=True, facts={"loops": sorted(alive)})

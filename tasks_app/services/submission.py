@@ -7,9 +7,9 @@ option or an attempt to write a read-only field is told. Defaults are filled in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from urllib.parse import urlsplit
 
 import orjson
@@ -68,6 +68,15 @@ def _queue_name(name: str) -> str:
     return name
 
 
+class ReceiverPort:
+    """Who may be sent to: set by the app that sends webhooks, which this module cannot import."""
+
+    check: ClassVar[Callable[[str], str]] = staticmethod(str)
+    """Gives an address in its normal form, without asking the network.
+
+    Raises ValueError with the reason where it may not be sent to."""
+
+
 def _address(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -75,7 +84,10 @@ def _address(url: str) -> str:
         parts = urlsplit("")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise PydanticCustomError("url", "write an absolute http:// or https:// address")
-    return url
+    try:
+        return ReceiverPort.check(url)
+    except ValueError as error:
+        raise PydanticCustomError("refused", "{reason}", {"reason": str(error)}) from error
 
 
 def _unique_tags(tags: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import make_key, make_task, make_tenant, make_worker
 from tests.integration.api_client import Api
 from tests.integration.openapi_contract import Contract, document, operations
+from tests.integration.webhook_contract_cases import WEBHOOK_CASES
 
 pytestmark = pytest.mark.django_db
 ORDER = {"type": "tests.order", "payload": {"order_id": 4, "items": [{"sku": "a", "count": 1}]}}
@@ -264,6 +265,7 @@ def get_stats(call: Any, world: World) -> None:
 
 
 def check_health(call: Any, world: World) -> None:
+    from tasks_app.engine_loops import engine_loops
     from tasks_app.services.health import forget_health
 
     forget_health()
@@ -274,7 +276,8 @@ def check_health(call: Any, world: World) -> None:
         cursor.execute(
             "INSERT INTO taskmill_leader (loop, holder, token, expires_at)"
             " SELECT l, 'h', 1, taskmill_now() + interval '1 min'"
-            " FROM unnest(ARRAY['dispatch', 'maintain', 'relay']) AS l"
+            " FROM unnest(%s::text[]) AS l",
+            [list(engine_loops())],
         )
     forget_health()
     call("/health")
@@ -301,6 +304,7 @@ CASES: dict[str, Callable[[Any, World], None]] = {
         create_ws_ticket,
     )
 }  # fmt: skip
+CASES |= WEBHOOK_CASES
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -374,7 +378,9 @@ def test_every_operation_refuses_as_documented(status: int, world: World) -> Non
         if str(status) not in operation["responses"] or not operation["security"]:
             continue
         failures.forget()
-        url = path.format(task_id=NOBODY, task_type="no.such")
+        url = path.format(
+            task_id=NOBODY, task_type="no.such", endpoint_id=NOBODY, delivery_id=NOBODY
+        )
         if status == 404 and url == path:
             continue
         answer = api.call(method, url, None if method == "GET" else {})

@@ -32,6 +32,7 @@ def test_probes_answer_without_a_key(path: str) -> None:
 
 
 def test_health_names_every_part_and_fails_while_one_is_missing(valkey: Any) -> None:
+    from tasks_app.engine_loops import engine_loops
     from tasks_app.services.health import forget_health
 
     forget_health()
@@ -45,7 +46,8 @@ def test_health_names_every_part_and_fails_while_one_is_missing(valkey: Any) -> 
         cursor.execute(
             "INSERT INTO taskmill_leader (loop, holder, token, expires_at)"
             " SELECT l, 'h', 1, taskmill_now() + interval '1 min'"
-            " FROM unnest(ARRAY['dispatch', 'maintain', 'relay']) AS l"
+            " FROM unnest(%s::text[]) AS l",
+            [list(engine_loops())],
         )
     forget_health()
     response = Client().get("/health")

@@ -77,7 +77,7 @@ def test_every_option_is_stored(api: Api) -> None:
         "metadata": {"tenant": "x", "deep": {"er": 1}},
         "tags": ["vip", "vip", "eu"],
         "webhook_url": "https://example.org/a",
-        "webhook_urls": ["http://example.org/b", "https://example.org/a"],
+        "webhook_urls": ["https://example.org/b", "https://example.org/a"],
         "retry": {"policy": "exponential", "delay": 2, "factor": 3, "max_delay": 9.5},
         "unique": {"key": "k1", "while": "active", "on_conflict": "reject"},
         "run_at": "2030-01-01T00:00:00+02:00",
@@ -87,7 +87,7 @@ def test_every_option_is_stored(api: Api) -> None:
     assert task["payload"] == body["payload"]
     assert task["metadata"] == body["metadata"]
     assert task["tags"] == ["vip", "eu"]
-    assert row.webhook_urls == ["https://example.org/a", "http://example.org/b"]
+    assert row.webhook_urls == ["https://example.org/a", "https://example.org/b"]
     assert row.retry_policy == {"policy": "exponential", "delay": 2, "factor": 3, "max_delay": 9.5}
     assert row.unique_key == "k1"
     assert task["run_at"] == "2029-12-31T22:00:00Z"
@@ -131,6 +131,8 @@ def test_every_option_is_stored(api: Api) -> None:
         ({"concurrency_key": "k" * 201, "max_concurrency": 1}, "/concurrency_key"),
         ({"webhook_url": "ftp://example.org"}, "/webhook_url"),
         ({"webhook_url": "/relative"}, "/webhook_url"),
+        ({"webhook_url": "https://169.254.169.254/latest"}, "/webhook_url"),
+        ({"webhook_urls": ["https://e.org/", "http://2130706433/"]}, "/webhook_urls/1"),
         ({"webhook_urls": ["https://e.org/"] * 11}, "/webhook_urls"),
         ({"unique": {"key": "k", "while": "ttl"}}, "/unique/while"),
         ({"unique": {"key": "k", "ttl": 5}}, "/unique/ttl"),
