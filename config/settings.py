@@ -10,6 +10,7 @@ from kombu import Exchange, Queue
 from config.env import BASE_DIR, EmbeddedPaths, Environment
 from config.logging import logging_config
 from notifications.websocket.conf import SocketConf
+from scheduler.conf import SchedulerConf
 from tasks_app.conf import TasksConf
 
 django_stubs_ext.monkeypatch()
@@ -36,6 +37,7 @@ if env.flag("TASKMILL_BEHIND_PROXY"):
 
 TASKMILL = env.settings(TasksConf, prefix="TASKMILL_")
 TASKMILL_WEBSOCKET = env.settings(SocketConf, prefix="TASKMILL_")
+SCHEDULER = env.settings(SchedulerConf, prefix="TASKMILL_SCHEDULER_")
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -191,7 +193,7 @@ CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 10
 CELERY_BROKER_TRANSPORT_OPTIONS = (
     {"confirm_publish": True} if IS_RABBITMQ else {"visibility_timeout": 3600, "socket_timeout": 30}
 )
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "scheduler.beat:Scheduler"
 CELERY_DB_REUSE_MAX = sys.maxsize  # config.celery gives them back for less
 CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = "quorum" if IS_RABBITMQ else None
