@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
@@ -78,7 +79,7 @@ class CronRule:
             return self._on_the_clock(start, zone)
         return self._at_fixed_times(start, zone)
 
-    def _at_fixed_times(self, instant: datetime, zone: zones.ZoneInfo) -> Iterator[datetime]:
+    def _at_fixed_times(self, instant: datetime, zone: ZoneInfo) -> Iterator[datetime]:
         last = instant
         for local in self._locals(zones.local_at(zone, instant)):
             at = zones.first_valid(zone, local)
@@ -86,7 +87,7 @@ class CronRule:
                 yield at
                 last = at
 
-    def _on_the_clock(self, instant: datetime, zone: zones.ZoneInfo) -> Iterator[datetime]:
+    def _on_the_clock(self, instant: datetime, zone: ZoneInfo) -> Iterator[datetime]:
         """Walk from shift to shift; between two, local time is UTC plus a constant."""
         last, offset = instant, zones.offset_at(zone, instant)
         start = instant.replace(tzinfo=None) + offset
@@ -158,9 +159,7 @@ def read_cron(expression: str, timezone: str, *, needs_both_days: bool = False) 
             f"this one has {len(fields)}",
         )
     _check_fields(fields)
-    rule = CronRule(
-        expression=" ".join(fields), timezone=timezone, needs_both_days=needs_both_days
-    )
+    rule = CronRule(expression=" ".join(fields), timezone=timezone, needs_both_days=needs_both_days)
     _check_possible(rule, fields)
     return rule
 

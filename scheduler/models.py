@@ -141,17 +141,13 @@ class Firing(models.Model):
     covers_until = models.DateTimeField(
         null=True, help_text="A row that stands for all instants before this one."
     )
-    outcome = models.CharField(
-        max_length=12, choices=[(one.value, one.value) for one in Outcome]
-    )
+    outcome = models.CharField(max_length=12, choices=[(one.value, one.value) for one in Outcome])
     reason = models.CharField(max_length=500, default="", blank=True)
     is_manual = models.BooleanField(default=False, help_text="Run by somebody, not by the rule.")
     actor = models.CharField(max_length=120, default="", blank=True)
     task_id = models.UUIDField(null=True)
     task_state = models.CharField(max_length=16, default="", blank=True)
-    is_open = models.BooleanField(
-        default=False, help_text="Its task was not seen finished yet."
-    )
+    is_open = models.BooleanField(default=False, help_text="Its task was not seen finished yet.")
     recorded_at = models.DateTimeField()
     fired_at = models.DateTimeField(null=True)
     claimed_until = models.DateTimeField(
@@ -166,6 +162,7 @@ class Firing(models.Model):
         ]
         indexes = [
             models.Index(fields=["schedule"], name="firing_open", condition=Q(is_open=True)),
+            models.Index(fields=["id"], name="firing_open_id", condition=Q(is_open=True)),
             models.Index(
                 fields=["nominal_at"],
                 name="firing_pending",

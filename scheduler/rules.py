@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from celery.schedules import solar
 from django.core.exceptions import ImproperlyConfigured
@@ -113,7 +113,8 @@ class SolarRule:
         return ""
 
     def _sun(self, now: datetime) -> solar:
-        return solar(self.event, self.latitude, self.longitude, nowfun=lambda: now)
+        event: Any = self.event
+        return solar(event, self.latitude, self.longitude, nowfun=lambda: now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,15 +124,19 @@ class Timetable:
     Attributes:
         start: nothing is due before (aware), or None.
         end: nothing is due from then on (aware), or None.
+        since: nothing is due at or before it: the timing was not in force yet.
     """
 
     rule: Rule
     start: datetime | None = None
     end: datetime | None = None
+    since: datetime | None = None
 
     def after(self, instant: datetime) -> Iterator[datetime]:
         """Yield the due instants later than `instant`, in order."""
         begin = instant.astimezone(UTC)
+        if self.since is not None:
+            begin = max(begin, self.since.astimezone(UTC))
         if self.start is not None:
             begin = max(begin, self.start.astimezone(UTC) - _MICROSECOND)
         for at in self.rule.after(begin):

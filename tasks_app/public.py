@@ -85,6 +85,13 @@ from tasks_app.services.keys import (
     principal_of_key,
 )
 from tasks_app.services.redrive import retry_task
+from tasks_app.services.scheduled import (
+    ScheduledSubmission,
+    check_scheduled,
+    is_task_type,
+    submit_scheduled,
+    task_states,
+)
 from tasks_app.services.watch import Watch
 from tasks_app.services.watching import Beginning, begin_watching, task_snapshot
 from tasks_app.sinks import FeedSink, SinkWork
@@ -95,6 +102,7 @@ __all__ = [
     "FINISHED",
     "PUBLIC_EVENTS",
     "Beginning",
+    "Caller",
     "CancelAnswer",
     "ConfigurationError",
     "DuplicateTask",
@@ -123,6 +131,7 @@ __all__ = [
     "Retry",
     "RetryLater",
     "Round",
+    "ScheduledSubmission",
     "ScopeMissing",
     "SinkWork",
     "SlowSubscriber",
@@ -145,6 +154,8 @@ __all__ = [
     "Work",
     "begin_watching",
     "cancel",
+    "cancel_task",
+    "check_scheduled",
     "current_task",
     "declare_loop",
     "feed_bounds",
@@ -154,13 +165,17 @@ __all__ = [
     "forget_principals",
     "get_task",
     "handler",
+    "is_task_type",
     "on_key_revoked",
     "principal_of_key",
     "read_feed",
     "retry",
     "sequence_of_last_event",
     "submit",
+    "submit_scheduled",
     "task_snapshot",
+    "task_states",
+    "tenant_id_of",
 ]
 
 

@@ -185,6 +185,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='firing',
+            index=models.Index(condition=models.Q(('is_open', True)), fields=['id'], name='firing_open_id'),
+        ),
+        migrations.AddIndex(
+            model_name='firing',
             index=models.Index(condition=models.Q(('outcome__in', ['waiting', 'publishing'])), fields=['nominal_at'], name='firing_pending'),
         ),
         migrations.AddIndex(
