@@ -29,7 +29,12 @@ def caller(tenant: str = "default") -> Caller:
 
 
 def make_schedule(
-    timing: Timing, *, key: str = "", type: str = "tests.echo", payload: Any = None, **policies: Any
+    timing: Timing,
+    *,
+    key: str = "",
+    type: str = "tests.echo",  # noqa: A002 - the contract's word
+    payload: Any = None,
+    **policies: Any,
 ) -> Schedule:
     """Create a schedule of the default tenant through the service."""
     return create_schedule(
@@ -119,11 +124,7 @@ def seconds(count: float) -> timedelta:
 def start_beat(**variables: str) -> Process:
     """Start a real `celery beat` as the Procfile does."""
     command = [sys.executable, "-m", "celery", "-A", "config", "beat", "--pidfile="]
-    environment = process_environment(
-        TASKMILL_HANDLER_MODULES="tests.task_handlers", **variables
-    )
+    environment = process_environment(TASKMILL_HANDLER_MODULES="tests.task_handlers", **variables)
     environment.pop("PYTEST_CURRENT_TEST", None)
     assert os.environ["TASKMILL_VAR"]
-    return Process(
-        [*command, "--loglevel", "INFO"], name="beat", environment=environment
-    )
+    return Process([*command, "--loglevel", "INFO"], name="beat", environment=environment)

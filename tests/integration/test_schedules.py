@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 import tests.task_handlers  # noqa: F401 - registers the types
-
 from scheduler.models import Firing, Schedule, Status
 from scheduler.public import (
     InvalidRule,
@@ -31,8 +31,17 @@ from scheduler.public import (
 from tasks_app.models import Task
 from tasks_app.public import UnknownTaskType, ValidationFailed
 from tests import beats
-from tests.beats import caller, clock_shifted, database_now, every, instants, make_schedule
-from tests.beats import outcomes, tick, utc
+from tests.beats import (
+    caller,
+    clock_shifted,
+    database_now,
+    every,
+    instants,
+    make_schedule,
+    outcomes,
+    tick,
+    utc,
+)
 from tests.factories import drive
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -116,7 +125,7 @@ def test_of_a_long_outage_the_latest_day_is_recorded_one_by_one_and_the_rest_in_
     first, *rest = Firing.objects.filter(schedule=schedule).order_by("nominal_at")
     assert first.covers_until == rest[0].nominal_at
     assert len(rest) == 86_400 / 30
-    steps = {b.nominal_at - a.nominal_at for a, b in zip(rest, rest[1:], strict=False)}
+    steps = {b.nominal_at - a.nominal_at for a, b in itertools.pairwise(rest)}
     assert steps == {timedelta(seconds=30)}
     assert [one.outcome for one in rest[-2:]] == ["missed", "fired"] or rest[-1].outcome == "fired"
     assert Task.objects.filter(schedule=schedule.key).count() == 1
@@ -227,9 +236,10 @@ def test_run_now_starts_a_task_beside_the_rule_and_leaves_a_row() -> None:
     task_id = run_now(caller=caller(), schedule_id=schedule.id)
     [firing] = firings_of(tenant_id=caller().tenant_id, schedule_id=schedule.id)
     assert (firing.task_id, firing.is_manual, firing.actor) == (task_id, True, "tests")
-    assert schedule.next_nominal_at == find_schedule(
-        tenant_id=caller().tenant_id, schedule_id=schedule.id
-    ).next_nominal_at
+    assert (
+        schedule.next_nominal_at
+        == find_schedule(tenant_id=caller().tenant_id, schedule_id=schedule.id).next_nominal_at
+    )
 
 
 def test_a_one_off_fires_once_and_ends() -> None:
@@ -274,17 +284,13 @@ def test_a_new_timing_is_in_force_at_once_and_only_from_then_on() -> None:
 def test_an_instant_of_the_old_timing_that_is_due_already_stays_due() -> None:
     schedule = make_schedule(every(60))
     with clock_shifted(61):
-        update_schedule(
-            caller=caller(), schedule_id=schedule.id, changes={"timing": every(3600)}
-        )
+        update_schedule(caller=caller(), schedule_id=schedule.id, changes={"timing": every(3600)})
         tick()
     assert instants(schedule, "fired") == [schedule.anchor_at + timedelta(seconds=60)]
 
 
 def test_spread_schedules_fire_within_their_window_each_at_its_own_time() -> None:
-    found = [
-        make_schedule(every(3600), spread="stable", spread_seconds=600) for _ in range(20)
-    ]
+    found = [make_schedule(every(3600), spread="stable", spread_seconds=600) for _ in range(20)]
     lags = [(one.next_at - one.next_nominal_at).total_seconds() for one in found]
     assert all(0 <= lag < 600 for lag in lags)
     assert len(set(lags)) == 20
