@@ -18,10 +18,15 @@ TRANSITIONS_MARK = "<!-- transitions -->\n"
 sys.path.insert(0, str(ROOT))
 
 from notifications.websocket.conf import SocketConf  # noqa: E402 - the path has to be set first
+from scheduler.conf import SchedulerConf  # noqa: E402 - as above
 from tasks_app import conf, errors  # noqa: E402 - the path has to be set first
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
 
-SETTINGS = (conf.TasksConf, SocketConf)
+SETTINGS = (
+    ("TASKMILL_", conf.TasksConf),
+    ("TASKMILL_", SocketConf),
+    ("TASKMILL_SCHEDULER_", SchedulerConf),
+)
 
 _SETTINGS_HEAD = """# Settings of the task platform
 
@@ -66,9 +71,9 @@ def transitions_table() -> str:
 
 
 def _setting_rows() -> Iterator[str]:
-    for item in (item for kind in SETTINGS for item in dataclasses.fields(kind)):
+    for prefix, item in ((p, item) for p, kind in SETTINGS for item in dataclasses.fields(kind)):
         yield (
-            f"| `TASKMILL_{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
+            f"| `{prefix}{item.name.upper()}` | `{_shown(item.default)}` | {_bounds(item)} |"
             f" {item.metadata['doc']} |\n"
         )
 
