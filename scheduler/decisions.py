@@ -100,7 +100,7 @@ def decide_catch_up(
     kept = {CatchUp.SKIP: 0, CatchUp.LAST: 1 if len(late) == len(due) else 0}.get(
         rule.policy, rule.most
     )
-    made_up = set(late[len(late) - kept :] if kept else ())
+    made_up = set(late[-kept:] if kept else ())
     verdicts = []
     for at in due:
         reason = ""
