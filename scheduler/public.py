@@ -1,15 +1,15 @@
 """What authors of handlers and the faces of the scheduler import.
 
-    from scheduler.public import schedule
-    from tasks_app.public import handler
+from scheduler.public import schedule
+from tasks_app.public import handler
 
-    @schedule("0 7 * * MON-FRI", timezone="Europe/Berlin", overlap="skip")
-    @handler("reports.build")
-    def build() -> None: ...
+@schedule("0 7 * * MON-FRI", timezone="Europe/Berlin", overlap="skip")
+@handler("reports.build")
+def build() -> None: ...
 """
 
-from scheduler.declared import Declared, ScheduleDeclarationError, declared_schedules, schedule
 from scheduler.decisions import CatchUp, Outcome, Overlap, Spread
+from scheduler.declared import Declared, ScheduleDeclarationError, declared_schedules, schedule
 from scheduler.errors import InvalidRule, ScheduleExists, ScheduleNotFound, ScheduleReadOnly
 from scheduler.selectors import (
     BeatHealth,
