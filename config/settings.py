@@ -12,6 +12,7 @@ from config.logging import logging_config
 from notifications.conf import NotificationsConf
 from notifications.mqtt.conf import MqttConf
 from notifications.webhooks.conf import WebhooksConf
+from scheduler.conf import SchedulerConf
 from tasks_app.conf import TasksConf
 
 django_stubs_ext.monkeypatch()
@@ -43,6 +44,7 @@ MQTT = env.settings(MqttConf, prefix="MQTT_")
 for _name, _fix in MQTT.faults():
     env.fault(_name, _fix)
 TASKMILL_WEBHOOKS = env.settings(WebhooksConf, prefix="TASKMILL_WEBHOOK_")
+SCHEDULER = env.settings(SchedulerConf, prefix="TASKMILL_SCHEDULER_")
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -198,7 +200,7 @@ CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 10
 CELERY_BROKER_TRANSPORT_OPTIONS = (
     {"confirm_publish": True} if IS_RABBITMQ else {"visibility_timeout": 3600, "socket_timeout": 30}
 )
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "scheduler.beat:Scheduler"
 CELERY_DB_REUSE_MAX = sys.maxsize  # config.celery gives them back for less
 CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = "quorum" if IS_RABBITMQ else None

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from notifications.conf import NotificationsConf  # noqa: E402 - the path has to be set first
 from notifications.mqtt.conf import MqttConf  # noqa: E402 - as above
 from notifications.webhooks.conf import WebhooksConf  # noqa: E402 - as above
+from scheduler.conf import SchedulerConf  # noqa: E402 - as above
 from tasks_app import conf, errors  # noqa: E402 - as above
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
 
@@ -28,6 +29,7 @@ SETTINGS = (
     ("Live updates and notification", NotificationsConf, "TASKMILL_"),
     ("Webhooks", WebhooksConf, "TASKMILL_WEBHOOK_"),
     ("MQTT", MqttConf, "MQTT_"),
+    ("Schedules", SchedulerConf, "TASKMILL_SCHEDULER_"),
 )
 """Tables of settings.md: heading, dataclass, what stands before the names of its variables."""
 

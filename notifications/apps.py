@@ -25,7 +25,7 @@ class NotificationsConfig(AppConfig):
         from notifications.egress import check_receiver
         from notifications.mqtt.conf import is_mqtt_on
         from notifications.websocket.revocations import announce_revocation
-        from tasks_app.public import EngineLoop, ReceiverPort, declare_loop, on_key_revoked
+        from tasks_app.platform import EngineLoop, ReceiverPort, declare_loop, on_key_revoked
 
         for name, work in LOOPS.items():
             declare_loop(EngineLoop(name=name, work=work))

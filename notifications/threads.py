@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from django.db import InterfaceError, OperationalError, connections
 
-from tasks_app.public import StoreUnavailable
+from tasks_app.platform import StoreUnavailable
 
 T = TypeVar("T")
 THREADS: Final = 4

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from notifications.tickets import make_ticket
-from tasks_app.public import InfrastructureError
+from tasks_app.platform import InfrastructureError
 from tasks_app.rest import ApiView, Operation, Reply
 
 

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from notifications.conf import notifications_conf
-from tasks_app.public import InfrastructureError, NotAuthenticated, Principal, principal_of_key
+from tasks_app.platform import InfrastructureError, NotAuthenticated, Principal, principal_of_key
 
 PREFIX: Final = "tmt_"
 SECRET_BYTES: Final = 24

@@ -26,24 +26,16 @@ from __future__ import annotations
 import uuid
 
 from tasks_app.context import TaskContext, current_task
-from tasks_app.engine_loops import EngineLoop, declare_loop
 from tasks_app.errors import (
-    ConfigurationError,
     DuplicateTask,
-    Forbidden,
-    InfrastructureError,
     LeaseLost,
-    NotAuthenticated,
     NotFinished,
     PayloadTooLarge,
     Permanent,
     ProcessTimeout,
-    RateLimited,
     RequestError,
     RetryLater,
-    ScopeMissing,
     StateConflict,
-    StoreUnavailable,
     TaskCancelled,
     TaskmillError,
     TaskNotFound,
@@ -51,127 +43,45 @@ from tasks_app.errors import (
     ValidationFailed,
 )
 from tasks_app.events import EventType
-from tasks_app.feed import (
-    FINAL_EVENTS,
-    PUBLIC_EVENTS,
-    FeedBounds,
-    FeedClosed,
-    FeedEvent,
-    FeedHub,
-    FeedReset,
-    KeyNotInForce,
-    SlowSubscriber,
-    Subscription,
-    SubscriptionEnded,
-    Wanted,
-    feed_bounds,
-    feed_hub,
-    read_feed,
-    sequence_of_last_event,
-)
-from tasks_app.loops import Round, Turn, Work
 from tasks_app.policies import ErrorInfo, Retry
 from tasks_app.registry import Handler, handler
-from tasks_app.selectors import DEFAULT_TENANT, cloud_event, find_state, tenant_id_of
-from tasks_app.selectors.receivers import TaskFacts, task_facts
+from tasks_app.selectors import DEFAULT_TENANT, tenant_id_of
 from tasks_app.services.caller import Caller
 from tasks_app.services.cancel import CancelAnswer, cancel_task
 from tasks_app.services.handles import TaskHandle, submit
-from tasks_app.services.keys import (
-    Principal,
-    find_caller,
-    find_watcher,
-    forget_principals,
-    on_key_revoked,
-    principal_of_key,
-)
-from tasks_app.services.receivers import add_task_receiver
 from tasks_app.services.redrive import retry_task
-from tasks_app.services.submission import ReceiverPort
-from tasks_app.services.watch import Watch
-from tasks_app.services.watching import Beginning, begin_watching, task_snapshot
-from tasks_app.sinks import FeedSink, SinkWork
-from tasks_app.states import FINISHED, State, Status, status_of
+from tasks_app.states import State, Status
 
 __all__ = [
-    "FINAL_EVENTS",
-    "FINISHED",
-    "PUBLIC_EVENTS",
-    "Beginning",
-    "Caller",
     "CancelAnswer",
-    "ConfigurationError",
     "DuplicateTask",
-    "EngineLoop",
     "ErrorInfo",
     "EventType",
-    "FeedBounds",
-    "FeedClosed",
-    "FeedEvent",
-    "FeedHub",
-    "FeedReset",
-    "FeedSink",
-    "Forbidden",
     "Handler",
-    "InfrastructureError",
-    "KeyNotInForce",
     "LeaseLost",
-    "NotAuthenticated",
     "NotFinished",
     "PayloadTooLarge",
     "Permanent",
-    "Principal",
     "ProcessTimeout",
-    "RateLimited",
-    "ReceiverPort",
     "RequestError",
     "Retry",
     "RetryLater",
-    "Round",
-    "ScopeMissing",
-    "SinkWork",
-    "SlowSubscriber",
     "State",
     "StateConflict",
     "Status",
-    "StoreUnavailable",
-    "Subscription",
-    "SubscriptionEnded",
     "TaskCancelled",
     "TaskContext",
-    "TaskFacts",
     "TaskHandle",
     "TaskNotFound",
     "TaskmillError",
-    "Turn",
     "UnknownTaskType",
     "ValidationFailed",
-    "Wanted",
-    "Watch",
-    "Work",
-    "add_task_receiver",
-    "begin_watching",
     "cancel",
-    "cloud_event",
     "current_task",
-    "declare_loop",
-    "feed_bounds",
-    "feed_hub",
-    "find_caller",
-    "find_watcher",
-    "forget_principals",
     "get_task",
     "handler",
-    "is_task_of",
-    "on_key_revoked",
-    "principal_of_key",
-    "read_feed",
     "retry",
-    "sequence_of_last_event",
-    "status_of",
     "submit",
-    "task_facts",
-    "task_snapshot",
 ]
 
 
@@ -200,15 +110,6 @@ def cancel(
     """
     caller = Caller(tenant_id=tenant_id_of(tenant), actor=actor[:100])
     return cancel_task(caller=caller, task_id=task_id, reason=reason, is_forced=is_forced)
-
-
-def is_task_of(*, tenant_id: int, task_id: uuid.UUID) -> bool:
-    """Say whether a tenant has this task."""
-    try:
-        find_state(tenant_id=tenant_id, task_id=task_id)
-    except TaskNotFound:
-        return False
-    return True
 
 
 def retry(task_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT, actor: str = "python") -> TaskHandle:

@@ -1,8 +1,8 @@
 """What other apps build endpoints of the API from: the base view and what it says of itself.
 
-`tasks_app.public` is for work with tasks, this is for addresses below `/api/v1`. A view declares
-its `scopes` and `operations`, takes `self.caller`, and raises errors of `tasks_app.public`; its
-routes are included in `config/urls.py`.
+`tasks_app.public` is for work with tasks, `tasks_app.platform` for the feed and the engine, this
+for addresses below `/api/v1`. A view declares its `scopes` and `operations`, takes `self.caller`,
+and raises errors of `tasks_app.errors`; its routes are included in `config/urls.py`.
 """
 
 from tasks_app.api.authentication import WatchAuthentication

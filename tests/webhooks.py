@@ -18,7 +18,7 @@ from notifications.webhooks.services import EndpointWish, create_endpoint
 from notifications.webhooks.sink import WebhookSink
 from tasks_app.conf import conf
 from tasks_app.models import Tenant
-from tasks_app.public import Caller, SinkWork
+from tasks_app.platform import Caller, SinkWork
 from tasks_app.relay.loop import RelayWork
 from tests.engines import running_loop
 from tests.processes import wait_for

@@ -18,7 +18,8 @@ from typing_extensions import override
 from notifications.models import WebhookDelivery, WebhookEndpoint
 from notifications.webhooks import services
 from notifications.webhooks.selectors import tries_of
-from tasks_app.public import Caller, TaskmillError
+from tasks_app.platform import Caller
+from tasks_app.public import TaskmillError
 
 MOST_COUNTED: Final = 1_000
 

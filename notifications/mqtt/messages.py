@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from tasks_app.public import PUBLIC_EVENTS, EventType, FeedEvent, cloud_event, status_of
+from tasks_app.platform import PUBLIC_EVENTS, FeedEvent, cloud_event, status_of
+from tasks_app.public import EventType
 
 _AT_ZERO: Final = frozenset({EventType.CREATED, EventType.STARTED, EventType.REDRIVEN})
 

@@ -14,7 +14,7 @@ from notifications.mqtt.client import MqttClient
 from notifications.mqtt.conf import MqttConf, mqtt_conf
 from notifications.mqtt.errors import MqttUnavailable
 from notifications.mqtt.messages import page_messages
-from tasks_app.public import FeedEvent, FeedSink, Round, SinkWork, Turn
+from tasks_app.platform import FeedEvent, FeedSink, Round, SinkWork, Turn
 from tasks_app.telemetry import logger
 
 log = logger(__name__)

@@ -12,7 +12,7 @@ from typing_extensions import override
 from notifications.origins import is_allowed_origin
 from notifications.threads import in_thread
 from tasks_app.errors import Forbidden, NotAuthenticated, ScopeMissing
-from tasks_app.public import Principal, find_watcher
+from tasks_app.platform import Principal, find_watcher
 from tasks_app.rest import WatchAuthentication, authenticated
 
 SCOPE: Final = "tasks:read"

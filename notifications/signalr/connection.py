@@ -13,7 +13,7 @@ from notifications.signalr.protocol import Invocation, MessageType, ProtocolFaul
 from notifications.signalr.watching import Ended, WatchedTasks, closed_feed
 from tasks_app.conf import conf
 from tasks_app.errors import RequestError, TaskmillError, TaskNotFound
-from tasks_app.public import FeedClosed, Principal, Subscription, SubscriptionEnded
+from tasks_app.platform import FeedClosed, Principal, Subscription, SubscriptionEnded
 
 HANDSHAKE_SECONDS: Final = 15.0
 SEND_SECONDS: Final = 5.0

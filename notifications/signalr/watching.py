@@ -13,20 +13,19 @@ from notifications.conf import notifications_conf
 from notifications.signalr.protocol import invocation
 from notifications.threads import in_thread
 from tasks_app.errors import RateLimited, StoreUnavailable, TaskNotFound
-from tasks_app.public import (
+from tasks_app.platform import (
     FINAL_EVENTS,
     FINISHED,
     Beginning,
-    EventType,
     FeedClosed,
     FeedEvent,
     Principal,
-    State,
     SubscriptionEnded,
     begin_watching,
     feed_hub,
     task_snapshot,
 )
+from tasks_app.public import EventType, State
 
 TYPES: Final = frozenset({EventType.PROGRESS.value, *FINAL_EVENTS})
 NEXT_SECONDS: Final = 600.0

@@ -8,7 +8,7 @@ import orjson
 from django.conf import settings
 
 from notifications.webhooks.verdict import TEST_EVENT
-from tasks_app.public import FeedEvent, TaskFacts
+from tasks_app.platform import FeedEvent, TaskFacts
 
 MOST_BODY_BYTES: Final = 20_480
 MOST_RESULT_BYTES: Final = 16_384

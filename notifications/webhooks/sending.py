@@ -13,7 +13,7 @@ from notifications.webhooks.queueing import CHANNEL
 from notifications.webhooks.sender import Sender, Sent
 from notifications.webhooks.verdict import TEST_EVENT, Verdict, decide
 from tasks_app.clock import monotonic
-from tasks_app.public import Round, Turn
+from tasks_app.platform import Round, Turn
 from tasks_app.telemetry import logger
 
 log = logger(__name__)

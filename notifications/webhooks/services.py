@@ -21,7 +21,7 @@ from notifications.webhooks.queueing import NewDelivery, have_task_secrets, queu
 from notifications.webhooks.sink import delivery_of
 from notifications.webhooks.verdict import TEST_EVENT
 from tasks_app.errors import NotFound, RateLimited, StateConflict, ValidationFailed
-from tasks_app.public import Caller, add_task_receiver, feed_bounds, task_facts
+from tasks_app.platform import Caller, add_task_receiver, feed_bounds, task_facts
 
 TESTS_PER_MINUTE: Final = 10
 LOOK_UP_SECONDS: Final = 2.0

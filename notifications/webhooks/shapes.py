@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from notifications.models import WebhookDelivery, WebhookEndpoint, WebhookTry
 from notifications.webhooks.verdict import DeliveryState
-from tasks_app.public import PUBLIC_EVENTS
+from tasks_app.platform import PUBLIC_EVENTS
 from tasks_app.rest import Strict, Tag, Text
 
 

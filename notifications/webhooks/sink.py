@@ -14,15 +14,8 @@ from typing_extensions import override
 from notifications.webhooks.messages import MOST_RESULT_BYTES, body_of
 from notifications.webhooks.queueing import NewDelivery, queue_deliveries
 from tasks_app.db import Cursor
-from tasks_app.public import (
-    PUBLIC_EVENTS,
-    EventType,
-    FeedEvent,
-    FeedSink,
-    SinkWork,
-    TaskFacts,
-    task_facts,
-)
+from tasks_app.platform import PUBLIC_EVENTS, FeedEvent, FeedSink, SinkWork, TaskFacts, task_facts
+from tasks_app.public import EventType
 
 USUAL_TYPES: Final[frozenset[str]] = PUBLIC_EVENTS - {EventType.PROGRESS, EventType.LOG}
 """What an endpoint gets that names no types."""

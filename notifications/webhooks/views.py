@@ -28,7 +28,8 @@ from notifications.webhooks.shapes import (
     webhook_object,
 )
 from tasks_app.errors import NotFound, StateConflict, ValidationFailed
-from tasks_app.public import TaskNotFound, is_task_of
+from tasks_app.platform import is_task_of
+from tasks_app.public import TaskNotFound
 from tasks_app.rest import (
     PAGE_PARAMETERS,
     ApiView,

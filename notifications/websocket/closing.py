@@ -9,16 +9,15 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from tasks_app.public import (
+from tasks_app.platform import (
     FeedClosed,
     InfrastructureError,
     KeyNotInForce,
     NotAuthenticated,
     RateLimited,
     SlowSubscriber,
-    TaskmillError,
-    ValidationFailed,
 )
+from tasks_app.public import TaskmillError, ValidationFailed
 
 
 class CloseCode(IntEnum):

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from notifications.origins import is_allowed_origins
 from notifications.tickets import redeem_ticket
-from tasks_app.public import (
+from tasks_app.platform import (
     Forbidden,
     NotAuthenticated,
     Principal,

@@ -7,15 +7,14 @@ import uuid
 from django.db import connection
 
 from notifications.websocket.messages import MOST_DIGITS
-from tasks_app.public import (
+from tasks_app.platform import (
     FINISHED,
     Beginning,
     Principal,
-    TaskNotFound,
-    ValidationFailed,
     begin_watching,
     sequence_of_last_event,
 )
+from tasks_app.public import TaskNotFound, ValidationFailed
 
 
 def parse_task_id(text: str) -> uuid.UUID:

@@ -14,7 +14,7 @@ import redis
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 
-from tasks_app.public import feed_hub, forget_principals
+from tasks_app.platform import feed_hub, forget_principals
 from tasks_app.telemetry import logger
 
 GROUP: Final = "taskmill.revocations"

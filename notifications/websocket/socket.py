@@ -35,17 +35,16 @@ from notifications.websocket.one_task import begin_task, parse_cursor, parse_tas
 from notifications.websocket.rate import MessageRate
 from notifications.websocket.stream import SocketStream
 from tasks_app.conf import conf
-from tasks_app.public import (
+from tasks_app.platform import (
     Beginning,
     FeedReset,
     Principal,
     Subscription,
-    TaskmillError,
-    ValidationFailed,
     Wanted,
     begin_watching,
     feed_hub,
 )
+from tasks_app.public import TaskmillError, ValidationFailed
 
 FAULTS_MOST: Final = 10
 NOTHING: Final = frozenset({"none"})

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from notifications.websocket.closing import CloseCode, Goodbye, goodbye_of
 from notifications.websocket.messages import delivery
-from tasks_app.public import (
+from tasks_app.platform import (
     FINISHED,
     Beginning,
     FeedEvent,

@@ -8,6 +8,7 @@ from django.db import connection
 
 from tasks_app.errors import TaskNotFound, ValidationFailed
 from tasks_app.feed import FINAL_EVENTS, FeedEvent, read_feed, sequence_of_last_event
+from tasks_app.selectors import find_state
 from tasks_app.services.caller import Caller
 from tasks_app.services.submission import MAX_WEBHOOKS
 from tasks_app.transitions.receivers import add_webhook_url
@@ -40,3 +41,12 @@ def add_task_receiver(*, caller: Caller, task_id: uuid.UUID, url: str) -> FeedEv
             return None
         last = read_feed(cursor, after=sequence - 1, until=sequence, tenant_id=caller.tenant_id)
     return next((event for event in last if event.type in FINAL_EVENTS), None)
+
+
+def is_task_of(*, tenant_id: int, task_id: uuid.UUID) -> bool:
+    """Say whether a tenant has this task."""
+    try:
+        find_state(tenant_id=tenant_id, task_id=task_id)
+    except TaskNotFound:
+        return False
+    return True

@@ -14,7 +14,7 @@ from tasks_app.db import connect
 from tasks_app.leadership import LeadershipLost
 from tasks_app.loops import Health, Round, Stop, Turn
 from tasks_app.models import FeedCursor
-from tasks_app.public import FeedEvent, FeedSink, InfrastructureError, SinkWork
+from tasks_app.platform import FeedEvent, FeedSink, InfrastructureError, SinkWork
 from tests.factories import make_task
 from tests.relays import relay
 

@@ -21,7 +21,7 @@ from notifications.webhooks.selectors import webhook_queue
 from notifications.webhooks.services import EndpointWish
 from notifications.webhooks.sink import WebhookSink
 from tasks_app.conf import conf
-from tasks_app.public import SinkWork
+from tasks_app.platform import SinkWork
 from tests.engines import running_loop
 from tests.factories import drive, make_task, make_tenant
 from tests.processes import wait_for

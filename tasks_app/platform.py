@@ -1,0 +1,121 @@
+"""What the apps `notifications` and `scheduler` build on, beside `tasks_app.public`.
+
+Authors of handlers need nothing of it, and its names may change with the apps that use them. The
+kit for endpoints is `tasks_app.rest`.
+"""
+
+from __future__ import annotations
+
+from tasks_app.engine_loops import EngineLoop, declare_loop
+from tasks_app.errors import (
+    ConfigurationError,
+    Forbidden,
+    InfrastructureError,
+    NotAuthenticated,
+    RateLimited,
+    ScopeMissing,
+    StoreUnavailable,
+)
+from tasks_app.feed import (
+    FINAL_EVENTS,
+    PUBLIC_EVENTS,
+    FeedBounds,
+    FeedClosed,
+    FeedEvent,
+    FeedHub,
+    FeedReset,
+    KeyNotInForce,
+    SlowSubscriber,
+    Subscription,
+    SubscriptionEnded,
+    Wanted,
+    feed_bounds,
+    feed_hub,
+    read_feed,
+    sequence_of_last_event,
+)
+from tasks_app.loops import Round, Turn, Work
+from tasks_app.selectors import cloud_event, tenant_id_of
+from tasks_app.selectors.receivers import TaskFacts, task_facts
+from tasks_app.services.caller import Caller
+from tasks_app.services.cancel import cancel_task
+from tasks_app.services.keys import (
+    Principal,
+    find_caller,
+    find_watcher,
+    forget_principals,
+    on_key_revoked,
+    principal_of_key,
+)
+from tasks_app.services.receivers import add_task_receiver, is_task_of
+from tasks_app.services.scheduled import (
+    ScheduledSubmission,
+    check_scheduled,
+    is_task_type,
+    submit_scheduled,
+    task_states,
+)
+from tasks_app.services.submission import ReceiverPort
+from tasks_app.services.watch import Watch
+from tasks_app.services.watching import Beginning, begin_watching, task_snapshot
+from tasks_app.sinks import FeedSink, SinkWork
+from tasks_app.states import FINISHED, status_of
+
+__all__ = [
+    "FINAL_EVENTS",
+    "FINISHED",
+    "PUBLIC_EVENTS",
+    "Beginning",
+    "Caller",
+    "ConfigurationError",
+    "EngineLoop",
+    "FeedBounds",
+    "FeedClosed",
+    "FeedEvent",
+    "FeedHub",
+    "FeedReset",
+    "FeedSink",
+    "Forbidden",
+    "InfrastructureError",
+    "KeyNotInForce",
+    "NotAuthenticated",
+    "Principal",
+    "RateLimited",
+    "ReceiverPort",
+    "Round",
+    "ScheduledSubmission",
+    "ScopeMissing",
+    "SinkWork",
+    "SlowSubscriber",
+    "StoreUnavailable",
+    "Subscription",
+    "SubscriptionEnded",
+    "TaskFacts",
+    "Turn",
+    "Wanted",
+    "Watch",
+    "Work",
+    "add_task_receiver",
+    "begin_watching",
+    "cancel_task",
+    "check_scheduled",
+    "cloud_event",
+    "declare_loop",
+    "feed_bounds",
+    "feed_hub",
+    "find_caller",
+    "find_watcher",
+    "forget_principals",
+    "is_task_of",
+    "is_task_type",
+    "on_key_revoked",
+    "principal_of_key",
+    "read_feed",
+    "sequence_of_last_event",
+    "status_of",
+    "submit_scheduled",
+    "task_facts",
+    "task_snapshot",
+    "task_states",
+    "tenant_id_of",
+]

@@ -1,0 +1,218 @@
+"""Any number of beats, killed at any moment: every due instant is fired once, none is left out."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+import tests.task_handlers  # noqa: F401 - registers the types
+from scheduler.models import Firing, Schedule
+from scheduler.public import Timing, check_beat, update_schedule
+from scheduler.ticking import firing
+from scheduler.ticking.clock import Clock
+from tasks_app.models import Task
+from tests.beats import (
+    CONF,
+    caller,
+    clock_shifted,
+    database_now,
+    every,
+    make_schedule,
+    match_firings,
+    shift_clock,
+    start_beat,
+    tick,
+)
+from tests.processes import Process, wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PERIODS = (1, 2, 5, 7, 30, 60)
+
+
+class Killed(BaseException):
+    """Stands for a process that ends between two statements."""
+
+
+class Beats:
+    """Beats in threads, each with a connection of its own and a shifted clock that all share.
+
+    A round is a second of the compressed time: every beat ticks in it, at the same moment.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.barrier = threading.Barrier(count)
+        self.faults: list[BaseException] = []
+        self.kills = 0
+        self.count = count
+
+    def run(self, steps: list[float], is_killed: Callable[[int, int], bool]) -> None:
+        threads = [
+            threading.Thread(target=self._beat, args=(number, steps, is_killed))
+            for number in range(self.count)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(240)
+        assert not self.faults, self.faults
+
+    def _beat(self, number: int, steps: list[float], is_killed: Callable[[int, int], bool]) -> None:
+        try:
+            clock = Clock(CONF)
+            for step, shift in enumerate(steps):
+                self.barrier.wait(60)
+                shift_clock(shift)
+                if is_killed(number, step):
+                    self._tick_and_die(clock, step)
+                    clock = Clock(CONF)
+                else:
+                    clock.tick()
+        except BaseException as fault:  # noqa: BLE001 - shown by the test
+            self.faults.append(fault)
+            self.barrier.abort()
+        finally:
+            shift_clock(0)
+            connection.close()
+
+    def _tick_and_die(self, clock: Clock, step: int) -> None:
+        """Die after the n-th statement of a tick: the open transaction is rolled back."""
+        left = step % 9 + 1
+
+        def die(execute: Any, sql: str, *rest: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                self.kills += 1
+                raise Killed
+            return execute(sql, *rest)
+
+        try:
+            with connection.execute_wrapper(die):
+                clock.tick()
+        except Killed:
+            connection.close()
+
+
+def due_until(schedule: Schedule, until: datetime, period: int) -> list[datetime]:
+    """List what was due, from the anchor alone: no code of the product computes it."""
+    found, at = [], schedule.anchor_at + timedelta(seconds=period)
+    while at <= until:
+        found.append(at)
+        at += timedelta(seconds=period)
+    return found
+
+
+def test_three_beats_that_die_fire_a_compressed_hour_one_to_one() -> None:
+    schedules = [
+        (make_schedule(every(period), catch_up="all", catch_up_most=100), period)
+        for period in PERIODS
+    ]
+    began = database_now()
+    crowd = Beats(3)
+    # 20 s of the hour a round; the clock is put back by a minute now and then
+    shifts = [20.0 * step - (60 if step % 25 == 24 else 0) for step in range(1, 183)]
+    crowd.run(shifts, lambda number, step: step % 5 == number and step < 175)
+    assert crowd.kills > 40
+    end = began + timedelta(seconds=3600)
+    late: list[float] = []
+    for schedule, period in schedules:
+        rows = list(Firing.objects.filter(schedule=schedule, outcome="fired"))
+        due = due_until(schedule, end, period)
+        fired = [row.nominal_at for row in rows if row.nominal_at <= end]
+        assert match_firings(due, fired) == {"missing": [], "extra": []}
+        tasks = Task.objects.filter(schedule=schedule.key)
+        assert tasks.count() == len(rows) == len({row.task_id for row in rows})
+        late += [(row.fired_at - row.nominal_at).total_seconds() for row in rows]
+    cuts = statistics.quantiles(late, n=100)
+    print(
+        f"{len(late)} firings by 3 beats, {crowd.kills} deaths: lateness (rounds of 20 s)"
+        f" p50 {cuts[49]:.2f} s, p99 {cuts[98]:.2f} s"
+    )
+
+
+def test_the_unique_instant_refuses_a_second_firing_even_where_the_row_says_it_is_due() -> None:
+    schedule = make_schedule(every(60), catch_up="all")
+    known = (schedule.next_nominal_at, schedule.next_at)
+    with clock_shifted(61):
+        tick()
+        Schedule.objects.filter(id=schedule.id).update(next_nominal_at=known[0], next_at=known[1])
+        tick()
+    assert Firing.objects.filter(schedule=schedule).count() == 1
+    assert Task.objects.filter(schedule=schedule.key).count() == 1
+
+
+def test_a_firing_and_its_task_commit_together_or_not_at_all() -> None:
+    schedule = make_schedule(every(60))
+    with clock_shifted(61):
+        with transaction.atomic():
+            firing.fire_due(CONF)
+            assert Task.objects.filter(schedule=schedule.key).exists()
+            transaction.set_rollback(True)
+        assert not Task.objects.filter(schedule=schedule.key).exists()
+        assert not Firing.objects.filter(schedule=schedule).exists()
+        tick()
+    assert Firing.objects.filter(schedule=schedule, outcome="fired").count() == 1
+
+
+def test_a_beat_does_not_wait_for_a_schedule_that_somebody_holds() -> None:
+    held, free = make_schedule(every(60)), make_schedule(every(60))
+    with ExitStack() as stack:
+        stack.enter_context(transaction.atomic())
+        Schedule.objects.select_for_update().get(id=held.id)
+        done = threading.Event()
+
+        def other() -> None:
+            with clock_shifted(61):
+                tick()
+            done.set()
+            connection.close()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert done.wait(20)
+        thread.join(20)
+    assert Firing.objects.filter(schedule=free).count() == 1
+    assert not Firing.objects.filter(schedule=held).exists()
+
+
+def test_three_real_beats_killed_in_turn_fire_every_second_once(valkey: Any) -> None:
+    running: list[Process] = []
+    try:
+        running = [start_beat() for _ in range(3)]
+        wait_for(lambda: check_beat().facts["beats"] == 3, seconds=90)
+        schedule = make_schedule(every(1), catch_up="all", catch_up_most=100)
+
+        def fired() -> int:
+            return Firing.objects.filter(schedule=schedule, outcome="fired").count()
+
+        for number in range(2):
+            wait_for(lambda least=3 * number + 3: fired() >= least, seconds=40)
+            running[number].kill()
+        wait_for(lambda: fired() >= 12, seconds=60)
+        edited = database_now()
+        update_schedule(
+            caller=caller(),
+            schedule_id=schedule.id,
+            changes={"timing": Timing(once_at=edited + timedelta(seconds=3600))},
+        )
+    finally:
+        codes = [one.stop() for one in running if one.popen.poll() is None]
+    assert codes == [0] * len(codes)
+    assert codes
+    rows = list(Firing.objects.filter(schedule=schedule, outcome="fired"))
+    due = due_until(schedule, max(row.nominal_at for row in rows), 1)
+    assert match_firings(due, [row.nominal_at for row in rows]) == {"missing": [], "extra": []}
+    assert Task.objects.filter(schedule=schedule.key).count() == len(rows)
+    late = sorted((row.fired_at - row.nominal_at).total_seconds() for row in rows)
+    print(
+        f"{len(late)} seconds by 3 beats, two of them killed: lateness"
+        f" p50 {late[len(late) // 2]:.3f} s, most {late[-1]:.3f} s"
+    )
