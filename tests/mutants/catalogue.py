@@ -9,6 +9,7 @@ WALK = (
     "::test_long_random_lives_do_what_the_reference_does_and_see_every_kind_of_fault"
 )
 RACES = "tests/races/test_transition_races.py"
+BUNDLES = "tests/integration/test_bundles.py"
 
 DISPATCHING = "tasks_app/transitions/dispatching.py"
 OPERATING = "tasks_app/transitions/operating.py"
@@ -168,6 +169,36 @@ MUTANTS = (
         "        turn.leadership.fence(cursor)\n",
         "",
         "tests/integration/test_relay.py::test_a_leader_that_was_frozen_appends_nothing",
+    ),
+    Mutant(
+        "what a dead child's message still named is not given back",
+        "tasks_app/execution/base.py",
+        "            orders().return_hints(read_hints(self.id, self.args))\n",
+        "            pass\n",
+        f"{BUNDLES}::test_a_child_that_dies_gives_the_rest_of_its_message_back_at_once",
+    ),
+    Mutant(
+        "types whose attempts were lost travel together",
+        "tasks_app/dispatch/bundles.py",
+        "HAVING count(*) >= %(least)s AND bool_and(n.outcome IN ('success', 'failed'))",
+        "HAVING count(*) >= %(least)s",
+        f"{BUNDLES}::test_only_types_that_were_fast_and_well_lately_travel_together",
+    ),
+    Mutant(
+        "a claim made with the end of another attempt is forgotten",
+        "tasks_app/execution/runner.py",
+        "(None if claimed is None else Claimed(claimed, at))",
+        "None",
+        f"{BUNDLES}::test_a_backlog_of_fast_tasks_leaves_in_few_messages"
+        "_and_each_task_keeps_its_history",
+    ),
+    Mutant(
+        "a sink moves past what its receiver did not take",
+        "tasks_app/sinks.py",
+        "until if count == len(events) else None",
+        "until",
+        "tests/integration/test_sinks.py"
+        "::test_a_receiver_that_takes_part_of_a_page_is_given_the_rest",
     ),
     Mutant(
         "an outage of the broker slows the sweeps",
