@@ -11,7 +11,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")  # noqa: TID2
 
 site = get_asgi_application()
 
+from notifications.cross_origin import CrossOriginReads  # noqa: E402 - needs settings
 from notifications.routing import SocketApplication  # noqa: E402 - as below
 from tasks_app.api.asgi import api_application  # noqa: E402 - needs the apps that `site` sets up
 
-application = ProtocolTypeRouter({"http": api_application(site), "websocket": SocketApplication()})
+application = ProtocolTypeRouter(
+    {"http": CrossOriginReads(api_application(site)), "websocket": SocketApplication()}
+)

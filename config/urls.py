@@ -14,6 +14,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("tasks_app.api.urls")),
     path("api/v1/", include("notifications.urls")),
     path("hubs/notifications/", include("notifications.signalr.urls")),
+    path("examples/", include("notifications.examples.urls")),
     path("api/schema", pages.schema, name="schema"),
     path("api/asyncapi.json", asyncapi, name="asyncapi"),
     path("api/docs", pages.swagger, name="api-docs"),

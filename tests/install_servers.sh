@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests start for themselves, where it is missing: RabbitMQ, Mosquitto with its clients, Debian's
-# PostgreSQL beside the embedded one, and Node with npm for stock clients. Packages are kept from starting services.
+# PostgreSQL beside the embedded one, Node with npm for stock clients, and Chromium. Packages are kept from starting services.
 # Without the right to install, the tests that need them are skipped locally; in CI (variable CI) that is a failure.
 set -euo pipefail
 
@@ -11,6 +11,7 @@ command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+command -v chromium >/dev/null || missing+=(chromium)
 if [ ${#missing[@]} -eq 0 ]; then
 	exit 0
 fi

@@ -26,6 +26,9 @@ _PREFIX_FIX: Final = (
     "end it with a slash, such as acme/ or tenants/{tenant}/; + and # have no place in it, no "
     "braces but {tenant}, and no $ at its beginning"
 )
+_BROWSER_URL: Final = re.compile(
+    r"wss?://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?(/[\w./-]*)?"
+)
 _PREFIX: Final = re.compile(r"(?!\$)([^+#{}\x00]|\{tenant\}){0,200}/")
 
 
@@ -98,6 +101,12 @@ class MqttConf:
     cert_file: str = setting("", "PEM file with the client's certificate, for mutual TLS.")
     key_file: str = setting("", "PEM file with its key, where the certificate's file has it not.")
 
+    browser_url: str = setting(
+        "",
+        "Address of the broker's WebSocket listener, as `wss://mqtt.example.org`: the page "
+        "/examples/mqtt may connect to it, without a password. Unset: it connects to no broker.",
+    )
+
     @property
     def host(self) -> str:
         """The broker's host."""
@@ -139,6 +148,8 @@ class MqttConf:
         """Give what refuses the start as `(variable, fix)`."""
         if self.url and not self._has_sound_url():
             yield "MQTT_URL", _URL_FIX
+        if self.browser_url and not _BROWSER_URL.fullmatch(self.browser_url):
+            yield "MQTT_BROWSER_URL", "write wss://mqtt.example.org, without user and password"
         if self.prefix and not _PREFIX.fullmatch(self.prefix):
             yield "MQTT_PREFIX", _PREFIX_FIX
         for name in ("ca_file", "cert_file", "key_file"):

@@ -23,7 +23,15 @@ def test_the_url_is_not_shown_with_the_settings() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"url": "mqtt://h"}, {"prefix": "acme/"}, {"prefix": "t/{tenant}/"}, {"key_file": ""}],
+    [
+        {},
+        {"url": "mqtt://h"},
+        {"prefix": "acme/"},
+        {"prefix": "t/{tenant}/"},
+        {"key_file": ""},
+        {"browser_url": "wss://broker.example:9001/mqtt"},
+        {"browser_url": "ws://[::1]:9001"},
+    ],
 )
 def test_sound_settings_have_no_fault(values: dict[str, Any]) -> None:
     assert list(MqttConf(**values).faults()) == []
@@ -41,6 +49,9 @@ def test_sound_settings_have_no_fault(values: dict[str, Any]) -> None:
         ("prefix", "{customer}/", "no braces but {tenant}"),
         ("prefix", "$SYS/", "no $"),
         ("ca_file", "/nowhere/ca.pem", "/nowhere/ca.pem"),
+        ("browser_url", "https://broker", "wss://"),
+        ("browser_url", "wss://user:secret@broker", "without user and password"),
+        ("browser_url", "wss://broker; script-src *", "wss://"),
     ],
 )
 def test_a_fault_names_the_variable_and_the_fix(name: str, value: str, words: str) -> None:
