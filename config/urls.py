@@ -13,6 +13,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("tasks_app.api.urls")),
     path("api/v1/", include("notifications.urls")),
+    path("api/v1/", include("scheduler.urls")),
     path("hubs/notifications/", include("notifications.signalr.urls")),
     path("examples/", include("notifications.examples.urls")),
     path("api/schema", pages.schema, name="schema"),

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from notifications.conf import NotificationsConf  # noqa: E402 - the path has to be set first
 from notifications.mqtt.conf import MqttConf  # noqa: E402 - as above
 from notifications.webhooks.conf import WebhooksConf  # noqa: E402 - as above
+from scheduler import errors as scheduler_errors  # noqa: E402 - as above
 from scheduler.conf import SchedulerConf  # noqa: E402 - as above
 from tasks_app import conf, errors  # noqa: E402 - as above
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
@@ -33,6 +34,8 @@ SETTINGS = (
 )
 """Tables of settings.md: heading, dataclass, what stands before the names of its variables."""
 
+ERROR_MODULES = (errors.__name__, scheduler_errors.__name__)
+
 _SETTINGS_HEAD = """# Settings of the task platform
 
 Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
@@ -44,8 +47,8 @@ _TABLE_HEAD = "| variable | default | bounds | meaning |\n|---|---|---|---|\n"
 _ERRORS_HEAD = """# Errors
 
 Every error answer is a problem document (RFC 9457); `code` is stable, the text may change.
-*Retry* says whether the same request may succeed later. Generated from `tasks_app/errors.py` by
-`make docs`.
+*Retry* says whether the same request may succeed later. Generated from the `errors.py` of each app
+by `make docs`.
 
 | code | status | retry | meaning |
 |---|---|---|---|
@@ -98,7 +101,7 @@ def error_classes() -> list[type[errors.TaskmillError]]:
     """Give every class of the tree, the root first, then in the order of code."""
     found = [errors.TaskmillError]
     for one in found:
-        found += [child for child in one.__subclasses__() if child.__module__ == errors.__name__]
+        found += [child for child in one.__subclasses__() if child.__module__ in ERROR_MODULES]
     return sorted(set(found), key=lambda one: one.code)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from scheduler.decisions import CatchUp, Overlap, Spread
-from scheduler.errors import InvalidRule
+from scheduler.errors import InvalidRule, ScheduleDeclarationError
 from scheduler.writing import (
     Policies,
     Timing,
@@ -29,7 +29,7 @@ from scheduler.writing import (
     retire_missing,
     upsert_declared,
 )
-from tasks_app.errors import ConfigurationError, NotFound
+from tasks_app.errors import NotFound
 from tasks_app.platform import tenant_id_of
 from tasks_app.public import Handler
 from tasks_app.telemetry import logger
@@ -37,12 +37,6 @@ from tasks_app.telemetry import logger
 log = logger(__name__)
 
 _LOCK = "SELECT pg_advisory_xact_lock(7263840155)"
-
-
-class ScheduleDeclarationError(ConfigurationError):
-    """A schedule is declared wrongly."""
-
-    code = "schedule_declaration_error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

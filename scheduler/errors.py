@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks_app.errors import RequestError, ValidationFailed
+from tasks_app.errors import ConfigurationError, RequestError, ValidationFailed
 
 
 class InvalidRule(ValidationFailed):
@@ -37,3 +37,16 @@ class ScheduleReadOnly(RequestError):
 
     code = "schedule_read_only"
     http_status = 409
+
+
+class ScheduleOver(RequestError):
+    """The schedule is over: nothing is due any more, or it was removed from the code."""
+
+    code = "schedule_over"
+    http_status = 409
+
+
+class ScheduleDeclarationError(ConfigurationError):
+    """A schedule is declared wrongly."""
+
+    code = "schedule_declaration_error"

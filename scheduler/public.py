@@ -9,8 +9,16 @@ def build() -> None: ...
 """
 
 from scheduler.decisions import CatchUp, Outcome, Overlap, Spread
-from scheduler.declared import Declared, ScheduleDeclarationError, declared_schedules, schedule
-from scheduler.errors import InvalidRule, ScheduleExists, ScheduleNotFound, ScheduleReadOnly
+from scheduler.declared import Declared, declared_schedules, schedule
+from scheduler.errors import (
+    InvalidRule,
+    ScheduleDeclarationError,
+    ScheduleExists,
+    ScheduleNotFound,
+    ScheduleOver,
+    ScheduleReadOnly,
+)
+from scheduler.operating import pause_schedule, resume_schedule, run_now
 from scheduler.selectors import (
     BeatHealth,
     check_beat,
@@ -23,11 +31,8 @@ from scheduler.services import (
     Upcoming,
     create_schedule,
     delete_schedule,
-    pause_schedule,
     preview_schedule,
     preview_timing,
-    resume_schedule,
-    run_now,
     update_schedule,
     wanted_of,
 )
@@ -44,6 +49,7 @@ __all__ = [
     "ScheduleDeclarationError",
     "ScheduleExists",
     "ScheduleNotFound",
+    "ScheduleOver",
     "ScheduleReadOnly",
     "Solar",
     "Spread",

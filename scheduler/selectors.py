@@ -16,6 +16,7 @@ from tasks_app.db import rows_as_dicts
 
 SILENT_SECONDS: Final = 15.0
 LATE_SECONDS: Final = 30.0
+MOST_ROWS: Final = 201
 
 
 def schedules_of(*, tenant_id: int) -> QuerySet[Schedule]:
@@ -33,7 +34,13 @@ def schedules_of(*, tenant_id: int) -> QuerySet[Schedule]:
 
 
 def list_schedules(
-    *, tenant_id: int, status: str = "", q: str = "", after_key: str = "", limit: int = 50
+    *,
+    tenant_id: int,
+    status: str = "",
+    q: str = "",
+    after_key: str = "",
+    before_key: str = "",
+    limit: int = 50,
 ) -> list[Schedule]:
     """Give a page of a tenant's schedules.
 
@@ -41,7 +48,8 @@ def list_schedules(
         status: one of `models.Status`, or empty for all.
         q: part of the key or of the task type.
         after_key: the last key of the page before.
-        limit: 1 to 200.
+        before_key: instead, the first key of the page after: the answer is in reverse order.
+        limit: 1 to 201, a page and one more.
     """
     found = schedules_of(tenant_id=tenant_id)
     if status:
@@ -50,7 +58,9 @@ def list_schedules(
         found = found.filter(Q(key__icontains=q) | Q(periodic_task__task__icontains=q))
     if after_key:
         found = found.filter(key__gt=after_key)
-    return list(found[: min(max(limit, 1), 200)])
+    if before_key:
+        found = found.filter(key__lt=before_key).order_by("-key")
+    return list(found[: min(max(limit, 1), MOST_ROWS)])
 
 
 def find_schedule(*, tenant_id: int, schedule_id: uuid.UUID) -> Schedule:
@@ -71,6 +81,7 @@ def firings_of(
     schedule_id: uuid.UUID,
     outcome: str = "",
     before: datetime | None = None,
+    after: datetime | None = None,
     limit: int = 50,
 ) -> list[Firing]:
     """Give a page of a schedule's due instants, the newest first.
@@ -78,7 +89,8 @@ def firings_of(
     Args:
         outcome: one of `decisions.Outcome`, or empty for all.
         before: only instants earlier than this one: the last of the page before.
-        limit: 1 to 200.
+        after: instead, only later ones: the answer is in reverse order.
+        limit: 1 to 201, a page and one more.
 
     Raises:
         ScheduleNotFound: no such schedule of this tenant.
@@ -89,7 +101,9 @@ def firings_of(
         found = found.filter(outcome=outcome)
     if before is not None:
         found = found.filter(nominal_at__lt=before)
-    return list(found[: min(max(limit, 1), 200)])
+    if after is not None:
+        found = found.filter(nominal_at__gt=after).order_by("nominal_at")
+    return list(found[: min(max(limit, 1), MOST_ROWS)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

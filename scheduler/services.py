@@ -1,4 +1,4 @@
-"""Use cases of schedules, one transaction each. Faces parse, authorise, call and render.
+"""Use cases that define schedules, one transaction each; `scheduler.operating` has the others.
 
 Every function takes a `Caller`; ids of other tenants raise `ScheduleNotFound`.
 """
@@ -12,14 +12,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import transaction
 
-from scheduler.decisions import Outcome
 from scheduler.errors import InvalidRule, ScheduleNotFound, ScheduleReadOnly
-from scheduler.loading import Loaded, load_task_rows
-from scheduler.models import Firing, Origin, Schedule, Status
+from scheduler.models import Origin, Schedule, Status
+from scheduler.operating import held_schedule, loaded_schedule
 from scheduler.rules import IntervalRule, Timetable
-from scheduler.ticking.starting import wanted_task
 from scheduler.writing import (
     Policies,
     Solar,
@@ -30,12 +28,9 @@ from scheduler.writing import (
     check_timing,
     database_now,
     insert_schedule,
-    put_aside,
-    set_switch,
     tenant_slug,
 )
-from tasks_app.errors import RequestError
-from tasks_app.platform import Caller, ScheduledSubmission, check_scheduled, submit_scheduled
+from tasks_app.platform import Caller, ScheduledSubmission, check_scheduled
 
 MAX_KEY_LENGTH: Final = 100
 MAX_PREVIEW: Final = 100
@@ -86,7 +81,7 @@ def update_schedule(
         ScheduleNotFound, InvalidRule and the errors of submissions: as `create_schedule`.
     """
     with transaction.atomic():
-        found = _held(caller, schedule_id)
+        found = held_schedule(caller, schedule_id)
         if found.origin == Origin.CODE:
             raise ScheduleReadOnly(schedule=found.key)
         known = wanted_of(found)
@@ -104,77 +99,10 @@ def delete_schedule(*, caller: Caller, schedule_id: uuid.UUID) -> None:
         ScheduleNotFound: no such schedule of this tenant.
     """
     with transaction.atomic():
-        found = _held(caller, schedule_id)
+        found = held_schedule(caller, schedule_id)
         if found.origin == Origin.CODE and found.status != Status.RETIRED:
             raise ScheduleReadOnly(schedule=found.key)
         found.periodic_task.delete()
-
-
-def pause_schedule(*, caller: Caller, schedule_id: uuid.UUID, reason: str = "") -> Schedule:
-    """Stop firing; its instants are recorded as skipped. Repeating it changes the reason.
-
-    Raises:
-        ScheduleNotFound: no such schedule of this tenant.
-    """
-    with transaction.atomic():
-        found = _held(caller, schedule_id)
-        if found.status in {Status.ACTIVE, Status.PAUSED, Status.BROKEN}:
-            put_aside(found, Status.PAUSED, reason=reason, actor=caller.actor)
-        return found
-
-
-def resume_schedule(*, caller: Caller, schedule_id: uuid.UUID) -> Schedule:
-    """Fire again from the next instant on; failures are counted anew.
-
-    Raises:
-        ScheduleNotFound: no such schedule of this tenant.
-    """
-    with transaction.atomic():
-        found = _held(caller, schedule_id)
-        if found.status == Status.ACTIVE:
-            return found
-        pending, reason = found.next_nominal_at, found.status_reason
-        found.failures_in_row = 0
-        found.status_by = caller.actor[:120]
-        found.save(update_fields=["failures_in_row", "status_by"])
-        set_switch(found, is_on=True)
-        if pending is not None and pending <= database_now():
-            _record_paused(found, pending, reason)
-        return found
-
-
-def run_now(*, caller: Caller, schedule_id: uuid.UUID) -> uuid.UUID:
-    """Start its task at once, beside the rule and whatever its overlap policy says.
-
-    Returns:
-        The task's id.
-
-    Raises:
-        ScheduleNotFound: no such schedule of this tenant.
-        UnknownTaskType, ValidationFailed, DuplicateTask: its task is refused.
-    """
-    with transaction.atomic():
-        found = _held(caller, schedule_id)
-        one = _loaded(found)
-        now = database_now()
-        [answer] = submit_scheduled([wanted_task(one, now)])
-        if isinstance(answer, RequestError):
-            raise answer
-        Firing.objects.create(
-            schedule=found,
-            nominal_at=now,
-            outcome=Outcome.FIRED,
-            is_manual=True,
-            actor=caller.actor[:120],
-            task_id=answer,
-            is_open=True,
-            recorded_at=now,
-            fired_at=now,
-        )
-        found.last_task_id, found.last_fired_at = answer, now
-        found.last_outcome, found.fired_count = Outcome.FIRED.value, found.fired_count + 1
-        found.save(update_fields=["last_task_id", "last_fired_at", "last_outcome", "fired_count"])
-        return answer
 
 
 def preview_timing(
@@ -204,7 +132,7 @@ def preview_schedule(*, caller: Caller, schedule_id: uuid.UUID, count: int = 5) 
         ScheduleNotFound: no such schedule of this tenant.
         InvalidRule: somebody stored a timing that is not understood.
     """
-    one = _loaded(_found(caller, schedule_id))
+    one = loaded_schedule(_found(caller, schedule_id))
     return _upcoming(one.timetable(), one.row["last_nominal_at"] or one.now, count, since=one.now)
 
 
@@ -220,7 +148,7 @@ def _upcoming(
 
 def wanted_of(found: Schedule) -> Wanted:
     """Give what a stored schedule was asked for as."""
-    one, task = _loaded(found), found.periodic_task
+    one, task = loaded_schedule(found), found.periodic_task
     interval = None
     if task.interval is not None:
         rule = one.rule()
@@ -239,7 +167,7 @@ def wanted_of(found: Schedule) -> Wanted:
         ),
         policies=Policies(**{name: getattr(found, name) for name in Policies.__slots__}),
         payload=one.payload(),
-        options=found.options,
+        options=({"queue": task.queue} if task.queue else {}) | found.options,
         description=task.description,
     )
 
@@ -276,38 +204,8 @@ def _check(caller: Caller, wanted: Wanted, *, first: bool) -> None:
     )
 
 
-def _record_paused(found: Schedule, pending: datetime, reason: str) -> None:
-    Firing.objects.get_or_create(
-        schedule=found,
-        nominal_at=pending,
-        defaults={
-            "covers_until": found.next_nominal_at,
-            "outcome": Outcome.SKIPPED,
-            "reason": f"paused: {reason}"[:500] if reason else "paused",
-            "recorded_at": database_now(),
-        },
-    )
-
-
-def _loaded(found: Schedule) -> Loaded:
-    with connection.cursor() as cursor:
-        return load_task_rows(cursor, [found.periodic_task_id])[0]
-
-
 def _found(caller: Caller, schedule_id: uuid.UUID) -> Schedule:
     found = Schedule.objects.filter(tenant_id=caller.tenant_id, id=schedule_id).first()
-    if found is None:
-        raise ScheduleNotFound
-    return found
-
-
-def _held(caller: Caller, schedule_id: uuid.UUID) -> Schedule:
-    found = (
-        Schedule.objects.select_for_update(of=("self",))
-        .select_related("periodic_task__interval")
-        .filter(tenant_id=caller.tenant_id, id=schedule_id)
-        .first()
-    )
     if found is None:
         raise ScheduleNotFound
     return found

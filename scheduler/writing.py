@@ -34,6 +34,8 @@ log = logger(__name__)
 
 RETIRED: Final = "removed from the code"
 MAX_INTERVAL_SECONDS: Final = 366 * 86_400.0
+MAX_FRACTION_SECONDS: Final = 2_000
+"""Longer intervals in microseconds do not fit their column."""
 MAX_WINDOW_SECONDS: Final = 86_400
 _STORABLE: Final = {
     "minute": 240,
@@ -148,6 +150,10 @@ def _rule(timing: Timing) -> Rule:
     if timing.interval_seconds is not None:
         if not 1 <= timing.interval_seconds <= MAX_INTERVAL_SECONDS:
             raise InvalidRule.of("interval_seconds", "an interval lasts 1 second to 366 days")
+        if timing.interval_seconds > MAX_FRACTION_SECONDS and timing.interval_seconds % 1:
+            raise InvalidRule.of(
+                "interval_seconds", f"above {MAX_FRACTION_SECONDS} seconds, write whole ones"
+            )
         return IntervalRule(
             every=timedelta(seconds=timing.interval_seconds),
             anchor=timing.start_at or datetime(1970, 1, 1, tzinfo=UTC),

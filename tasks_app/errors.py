@@ -257,15 +257,17 @@ def title_of(kind: type[TaskmillError]) -> str:
     return words.strip().capitalize()
 
 
+def _all_below(kind: type[TaskmillError]) -> list[type[TaskmillError]]:
+    """Give the subclasses of whatever app, each once."""
+    found = {one: None for child in kind.__subclasses__() for one in (child, *_all_below(child))}
+    return list(found)
+
+
 def known_problems() -> list[dict[str, Any]]:
     """Give every error that a request can meet: `{code, status, title, text, is_retryable}`."""
-    kinds = [
-        kind
-        for kind in list(globals().values())
-        if isinstance(kind, type)
-        and issubclass(kind, TaskmillError)
-        and (kind is TaskmillError or issubclass(kind, RequestError | InfrastructureError))
-    ]
+    kinds: list[type[TaskmillError]] = [TaskmillError, RequestError, InfrastructureError]
+    for kind in kinds[1:]:
+        kinds += _all_below(kind)
     found = [
         {
             "code": kind.code,

@@ -10,22 +10,30 @@ from tasks_app.api.bodies import read_body
 from tasks_app.api.failures import authenticated
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pages import readers_only
-from tasks_app.api.pagination import PAGE_PARAMETERS, page_of, read_page_request
+from tasks_app.api.pagination import (
+    PAGE_PARAMETERS,
+    invalid_parameter,
+    page_of,
+    read_page_request,
+    read_text,
+)
 from tasks_app.api.problems import problem_body, problem_headers
 from tasks_app.api.renderers import to_json
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.views import ApiView
 from tasks_app.selectors.shapes import Event, Task
-from tasks_app.services.submission import Strict, Tag, Text, Url
+from tasks_app.services.submission import Instant, Strict, SubmissionOptions, Tag, Text, Url
 
 __all__ = [
     "PAGE_PARAMETERS",
     "ApiView",
     "Event",
+    "Instant",
     "Operation",
     "Parameter",
     "Reply",
     "Strict",
+    "SubmissionOptions",
     "Tag",
     "Task",
     "TaskView",
@@ -33,11 +41,13 @@ __all__ = [
     "Url",
     "WatchAuthentication",
     "authenticated",
+    "invalid_parameter",
     "page_of",
     "problem_body",
     "problem_headers",
     "read_body",
     "read_page_request",
+    "read_text",
     "readers_only",
     "to_json",
 ]

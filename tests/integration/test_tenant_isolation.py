@@ -53,6 +53,15 @@ OF_WEBHOOKS = {
 }
 """Routes with ids of their own: test_webhooks_api.py calls each as a stranger."""
 
+OF_SCHEDULES = {
+    "schedules/<str:schedule_id>",
+    "schedules/<str:schedule_id>/run",
+    "schedules/<str:schedule_id>/pause",
+    "schedules/<str:schedule_id>/resume",
+    "schedules/<str:schedule_id>/firings",
+}
+"""The same: test_schedules_api.py calls each as a stranger."""
+
 TABLES = ("task", "event", "attempt", "log", "once", "stale_result")
 
 
@@ -68,7 +77,7 @@ def routes(patterns: Any, prefix: str = "") -> Iterator[str]:
 def test_the_table_names_every_route_that_takes_an_id() -> None:
     api = [route for route in routes(get_resolver().url_patterns) if route.startswith("api/v1/")]
     with_id = {route.removeprefix("api/v1/") for route in api if "<" in route}
-    assert with_id == set(CALLS) | WITHOUT_TENANT | OF_WEBHOOKS
+    assert with_id == set(CALLS) | WITHOUT_TENANT | OF_WEBHOOKS | OF_SCHEDULES
 
 
 def everything() -> str:
