@@ -68,6 +68,28 @@ class EmbeddedPaths:
         return self.var / "credentials.json"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """How mail leaves; the default throws it away.
+
+    Attributes:
+        backend: dotted path of Django's backend.
+        has_starttls: whether the connection is encrypted after its first words.
+        has_tls: whether it is encrypted from the beginning.
+    """
+
+    backend: str = "django.core.mail.backends.dummy.EmailBackend"
+    host: str = "localhost"
+    port: int = 25
+    user: str = ""
+    password: str = ""
+    has_starttls: bool = False
+    has_tls: bool = False
+
+
+_MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
+
+
 class Environment:
     """Reads variables, collects faults, and raises them together in `finish()`."""
 
@@ -168,6 +190,29 @@ class Environment:
                     name, f"starts with none of {', '.join(f'{scheme}://' for scheme in schemes)}"
                 )
         return value
+
+    def mail(self, name: str) -> Mail:
+        """Give how mail leaves: `smtp://`, `smtp+tls://` (STARTTLS), `smtps://` or `console:`."""
+        url = self.text(name)
+        if not url:
+            return Mail()
+        if url.rstrip("/") == "console:":
+            return Mail(backend="django.core.mail.backends.console.EmailBackend")
+        try:
+            parts = urlsplit(url)
+            port = parts.port or _MAIL_PORTS[parts.scheme]
+        except (ValueError, KeyError):
+            self.fault(name, "write smtp+tls://user:password@host:587 (or smtp://, smtps://)")
+            return Mail()
+        return Mail(
+            backend="django.core.mail.backends.smtp.EmailBackend",
+            host=parts.hostname or "localhost",
+            port=port,
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            has_starttls=parts.scheme == "smtp+tls",
+            has_tls=parts.scheme == "smtps",
+        )
 
     def secret_key(self, embedded: EmbeddedPaths) -> str:
         """Give SECRET_KEY, or the embedded installation's generated one."""

@@ -13,6 +13,7 @@ from notifications.conf import NotificationsConf
 from notifications.mqtt.conf import MqttConf
 from notifications.webhooks.conf import WebhooksConf
 from scheduler.conf import SchedulerConf
+from scheduler.reports.conf import ReportsConf
 from tasks_app.conf import TasksConf
 
 django_stubs_ext.monkeypatch()
@@ -45,6 +46,17 @@ for _name, _fix in MQTT.faults():
     env.fault(_name, _fix)
 TASKMILL_WEBHOOKS = env.settings(WebhooksConf, prefix="TASKMILL_WEBHOOK_")
 SCHEDULER = env.settings(SchedulerConf, prefix="TASKMILL_SCHEDULER_")
+REPORTS = env.settings(ReportsConf, prefix="TASKMILL_REPORT_")
+for _name, _fix in REPORTS.faults(has_mail=bool(env.text("EMAIL_URL"))):
+    env.fault(_name, _fix)
+
+_mail = env.mail("EMAIL_URL")
+EMAIL_BACKEND = _mail.backend
+EMAIL_HOST, EMAIL_PORT = _mail.host, _mail.port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.user, _mail.password
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.has_starttls, _mail.has_tls
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = REPORTS.sender
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -22,6 +22,7 @@ from notifications.mqtt.conf import MqttConf  # noqa: E402 - as above
 from notifications.webhooks.conf import WebhooksConf  # noqa: E402 - as above
 from scheduler import errors as scheduler_errors  # noqa: E402 - as above
 from scheduler.conf import SchedulerConf  # noqa: E402 - as above
+from scheduler.reports.conf import ReportsConf  # noqa: E402 - as above
 from tasks_app import conf, errors  # noqa: E402 - as above
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
 
@@ -31,6 +32,7 @@ SETTINGS = (
     ("Webhooks", WebhooksConf, "TASKMILL_WEBHOOK_"),
     ("MQTT", MqttConf, "MQTT_"),
     ("Schedules", SchedulerConf, "TASKMILL_SCHEDULER_"),
+    ("Reports", ReportsConf, "TASKMILL_REPORT_"),
 )
 """Tables of settings.md: heading, dataclass, what stands before the names of its variables."""
 

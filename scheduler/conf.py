@@ -42,6 +42,12 @@ class SchedulerConf:
         least=200,
         most=100_000,
     )
+    firing_days: float = setting(
+        30.0,
+        "Days the record of a due instant is kept; the latest of each schedule stays.",
+        least=1,
+        most=36_500,
+    )
     publish_lease_seconds: float = setting(
         60.0,
         "Seconds after which a plain Celery task is published again whose beat died meanwhile.",

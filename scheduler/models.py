@@ -125,6 +125,7 @@ class Schedule(models.Model):
             ),
             models.Index(fields=["tenant", "key"], name="schedule_list"),
         ]
+        permissions = [("operate_schedule", "Can run, pause and resume schedules")]
 
     def __str__(self) -> str:
         return self.key
@@ -202,3 +203,34 @@ class BeatProcess(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class HourNumbers(models.Model):
+    """How the tasks of a tenant, queue and type ended that finished within an hour."""
+
+    id = models.BigAutoField(primary_key=True)
+    hour = models.DateTimeField(help_text="When it began.")
+    tenant = models.ForeignKey(
+        "tasks_app.Tenant", on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    queue = models.CharField(max_length=100)
+    type = models.CharField(max_length=100)
+    success = models.IntegerField(default=0)
+    failed = models.IntegerField(default=0)
+    error = models.IntegerField(default=0)
+    timeout = models.IntegerField(default=0)
+    cancelled = models.IntegerField(default=0)
+    run_count = models.IntegerField(default=0, help_text="Tasks that were started.")
+    run_seconds = models.FloatField(default=0, help_text="How long they ran, together.")
+    wait_count = models.IntegerField(default=0)
+    wait_seconds = models.FloatField(default=0, help_text="From the queue to the start, together.")
+
+    class Meta:
+        db_table = "taskmill_hour"
+        constraints = [
+            models.UniqueConstraint(name="hour_once", fields=["tenant", "hour", "queue", "type"])
+        ]
+        indexes = [models.Index(fields=["hour"], name="hour_begin")]
+
+    def __str__(self) -> str:
+        return f"{self.hour} {self.queue} {self.type}"

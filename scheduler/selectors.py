@@ -112,12 +112,14 @@ class BeatHealth:
 
     Attributes:
         is_ok: a beat was seen lately, and nothing has been due for long.
+        is_needed: something is on the clock.
         detail: one phrase for people where it is not.
         facts: `beats` alive, `late_seconds` of the most overdue schedule, `publishing` firings that
             wait for the broker, `schedules` on the clock, `broken` ones.
     """
 
     is_ok: bool
+    is_needed: bool = True
     detail: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -149,4 +151,6 @@ def check_beat() -> BeatHealth:
         detail = "no beat runs; schedules do not fire"
     elif facts["late_seconds"] > LATE_SECONDS:
         detail = f"schedules fire {facts['late_seconds']:.0f} s late"
-    return BeatHealth(is_ok=not detail, detail=detail, facts=facts)
+    return BeatHealth(
+        is_ok=not detail, is_needed=bool(facts["schedules"]), detail=detail, facts=facts
+    )

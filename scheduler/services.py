@@ -132,7 +132,12 @@ def preview_schedule(*, caller: Caller, schedule_id: uuid.UUID, count: int = 5) 
         ScheduleNotFound: no such schedule of this tenant.
         InvalidRule: somebody stored a timing that is not understood.
     """
-    one = loaded_schedule(_found(caller, schedule_id))
+    return upcoming_instants(_found(caller, schedule_id), count=count)
+
+
+def upcoming_instants(found: Schedule, *, count: int) -> list[Upcoming]:
+    """Give the next instants of a schedule at hand; see `preview_schedule`."""
+    one = loaded_schedule(found)
     return _upcoming(one.timetable(), one.row["last_nominal_at"] or one.now, count, since=one.now)
 
 

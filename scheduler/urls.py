@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, path
 
 from scheduler.api import views
+from scheduler.api.history import StatsHistory
 
 _ONE = "schedules/<str:schedule_id>"
 
@@ -16,4 +17,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(f"{_ONE}/pause", views.SchedulePause.as_view(), name="schedule-pause"),
     path(f"{_ONE}/resume", views.ScheduleResume.as_view(), name="schedule-resume"),
     path(f"{_ONE}/firings", views.ScheduleFirings.as_view(), name="schedule-firings"),
+    path("stats/history", StatsHistory.as_view(), name="stats-history"),
 ]

@@ -285,6 +285,17 @@ def _solar(timing: Timing) -> Any:
     return None if timing.solar is None else _shared(SolarSchedule, **asdict(timing.solar))
 
 
+def cron_text(cron: Any) -> str:
+    """Give the five fields of a row of django-celery-beat."""
+    names = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+    return " ".join(getattr(cron, name) for name in names)
+
+
+def interval_seconds(interval: Any) -> float:
+    """Give the length of a row of django-celery-beat."""
+    return timedelta(**{interval.period: interval.every}).total_seconds()
+
+
 def set_switch(found: Schedule, *, is_on: bool) -> None:
     """Switch a periodic task on or off and follow it."""
     task = found.periodic_task

@@ -37,8 +37,10 @@ from tasks_app.feed import (
 from tasks_app.loops import Round, Turn, Work
 from tasks_app.selectors import cloud_event, tenant_id_of
 from tasks_app.selectors.receivers import TaskFacts, task_facts
+from tasks_app.selectors.reporting import finished_between, queues_waiting_longest
 from tasks_app.services.caller import Caller
 from tasks_app.services.cancel import cancel_task
+from tasks_app.services.health import HealthPart, Part, declare_health_part
 from tasks_app.services.keys import (
     Principal,
     find_caller,
@@ -76,9 +78,11 @@ __all__ = [
     "FeedReset",
     "FeedSink",
     "Forbidden",
+    "HealthPart",
     "InfrastructureError",
     "KeyNotInForce",
     "NotAuthenticated",
+    "Part",
     "Principal",
     "RateLimited",
     "ReceiverPort",
@@ -100,16 +104,19 @@ __all__ = [
     "cancel_task",
     "check_scheduled",
     "cloud_event",
+    "declare_health_part",
     "declare_loop",
     "feed_bounds",
     "feed_hub",
     "find_caller",
     "find_watcher",
+    "finished_between",
     "forget_principals",
     "is_task_of",
     "is_task_type",
     "on_key_revoked",
     "principal_of_key",
+    "queues_waiting_longest",
     "read_feed",
     "sequence_of_last_event",
     "status_of",

@@ -16,7 +16,7 @@ RUN_DIRECTORY = Path(tempfile.mkdtemp(prefix="taskmill-test-"))
 RUN_DIRECTORY.chmod(0o755)
 os.environ["TASKMILL_VAR"] = str(RUN_DIRECTORY)
 os.environ["SECRET_KEY"] = "tests-only-" + "x" * 50
-for _name in ("DATABASE_URL", "BROKER_URL", "REDIS_URL", "MQTT_URL"):
+for _name in ("DATABASE_URL", "BROKER_URL", "REDIS_URL", "MQTT_URL", "EMAIL_URL"):
     os.environ.pop(_name, None)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
@@ -19,6 +18,7 @@ from scheduler.api.shapes import (
 from scheduler.decisions import Outcome
 from scheduler.models import Firing, Origin, Schedule, Status
 from scheduler.services import Upcoming
+from scheduler.writing import cron_text, interval_seconds
 from scheduler.zones import find_zone
 
 PageUrl = Annotated[str | None, Field(description="Address of that page; null without one.")]
@@ -168,17 +168,6 @@ def _timing(task: Any) -> dict[str, Any]:
 
 def _degrees(sun: Any) -> tuple[float, float]:
     return float(sun.latitude), float(sun.longitude)
-
-
-def cron_text(cron: Any) -> str:
-    """Give the five fields of a row of django-celery-beat."""
-    names = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-    return " ".join(getattr(cron, name) for name in names)
-
-
-def interval_seconds(interval: Any) -> float:
-    """Give the length of a row of django-celery-beat."""
-    return timedelta(**{interval.period: interval.every}).total_seconds()
 
 
 def _payload(task: Any) -> Any:

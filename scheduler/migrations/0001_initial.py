@@ -203,5 +203,33 @@ class Migration(migrations.Migration):
             model_name='firing',
             constraint=models.UniqueConstraint(fields=('schedule', 'nominal_at'), name='firing_once'),
         ),
+        migrations.AlterModelOptions(
+            name='schedule',
+            options={'permissions': [('operate_schedule', 'Can run, pause and resume schedules')]},
+        ),
+        migrations.CreateModel(
+            name='HourNumbers',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('hour', models.DateTimeField(help_text='When it began.')),
+                ('queue', models.CharField(max_length=100)),
+                ('type', models.CharField(max_length=100)),
+                ('success', models.IntegerField(default=0)),
+                ('failed', models.IntegerField(default=0)),
+                ('error', models.IntegerField(default=0)),
+                ('timeout', models.IntegerField(default=0)),
+                ('cancelled', models.IntegerField(default=0)),
+                ('run_count', models.IntegerField(default=0, help_text='Tasks that were started.')),
+                ('run_seconds', models.FloatField(default=0, help_text='How long they ran, together.')),
+                ('wait_count', models.IntegerField(default=0)),
+                ('wait_seconds', models.FloatField(default=0, help_text='From the queue to the start, together.')),
+                ('tenant', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tasks_app.tenant')),
+            ],
+            options={
+                'db_table': 'taskmill_hour',
+                'indexes': [models.Index(fields=['hour'], name='hour_begin')],
+                'constraints': [models.UniqueConstraint(fields=('tenant', 'hour', 'queue', 'type'), name='hour_once')],
+            },
+        ),
         migrations.RunSQL(CHANGES, NO_CHANGES),
     ]

@@ -260,10 +260,18 @@ class PartHealth(Probe):
     slots: int = 0
     busy: int = 0
     queues: list[str] = []
+    beats: int = 0
+    late_seconds: float = 0.0
+    publishing: int = 0
+    schedules: int = 0
+    broken: int = 0
 
 
 class Parts(BaseModel):
-    """The parts of the platform."""
+    """The parts of the platform, and those that installed apps add (`beat`)."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, PartHealth] = Field(init=False)
 
     database: PartHealth
     broker: PartHealth

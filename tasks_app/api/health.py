@@ -63,7 +63,10 @@ class HealthView(ApiView):
             name="check_health",
             tag="platform",
             summary="How is every part of the platform?",
-            description="Database, broker, cache, engine and workers; kept for two seconds.",
+            description=(
+                "Database, broker, cache, engine, workers and beat; kept for two seconds."
+                " Ask `/readyz` whether a web process can take requests."
+            ),
             replies={
                 200: Reply(description="All is well.", model=Health),
                 503: Reply(description="A part is missing; `parts` names it.", model=Health),

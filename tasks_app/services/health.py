@@ -1,10 +1,16 @@
-"""Is every part there? Asked by probes: kept for `KEEP_SECONDS`, without address or secret."""
+"""Is every part there? Asked by probes: kept for `KEEP_SECONDS`, without address or secret.
+
+An installed app may declare parts of its own in its `AppConfig.ready`:
+
+    declare_health_part(HealthPart(name="beat", check=check_beat_part, fix="start celery beat"))
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import kombu
@@ -19,6 +25,7 @@ from redis.retry import Retry
 from tasks_app.clock import monotonic
 from tasks_app.db import connection_parameters
 from tasks_app.engine_loops import engine_loops
+from tasks_app.errors import ConfigurationError
 from tasks_app.selectors.platform import loops_led, workers_known
 
 KEEP_SECONDS: Final = 2.0
@@ -42,12 +49,43 @@ class Part:
     milliseconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthPart:
+    """A part that an app adds to the report of `/health` and to the doctor's.
+
+    Attributes:
+        name: its key in the report.
+        check: looks at it; needs the database, and is not asked without it.
+        fix: what to do where it is not well.
+    """
+
+    name: str
+    check: Callable[[], Part]
+    fix: str
+
+
+_declared: dict[str, HealthPart] = {}
 _kept: dict[str, tuple[float, dict[str, Part]]] = {}
 _lock = threading.Lock()
 
 
+def declare_health_part(part: HealthPart) -> None:
+    """Have this part reported.
+
+    Raises:
+        ConfigurationError: another part has the name.
+    """
+    if part.name in _CHECKS or _declared.setdefault(part.name, part) != part:
+        raise ConfigurationError(f"there are two parts named {part.name}; rename one")
+
+
+def declared_health_parts() -> list[HealthPart]:
+    """Give the parts that apps declared."""
+    return list(_declared.values())
+
+
 def check_health() -> dict[str, Part]:
-    """Give the health of `database`, `broker`, `cache`, `engine` and `workers`.
+    """Give the health of `database`, `broker`, `cache`, `engine`, `workers` and what apps declared.
 
     Concurrency: one check at a time per process; others are handed its answer.
     """
@@ -59,6 +97,8 @@ def check_health() -> dict[str, Part]:
         parts = {"database": database}
         for name, check in _CHECKS.items():
             parts[name] = _timed(check) if database.is_ok or name in _APART else _UNKNOWN
+        for name, part in _declared.items():
+            parts[name] = _timed(partial(_asked, part)) if database.is_ok else _UNKNOWN
         _kept["all"] = (monotonic() + KEEP_SECONDS, parts)
         return parts
 
@@ -77,6 +117,13 @@ def check_database() -> Part:
     except psycopg.Error:
         return Part(is_ok=False, detail="the database does not answer")
     return Part(is_ok=True)
+
+
+def _asked(part: HealthPart) -> Part:
+    try:
+        return part.check()
+    except DatabaseError:
+        return _UNKNOWN
 
 
 def _timed(check: Callable[[], Part]) -> Part:

@@ -38,7 +38,7 @@ def test_health_names_every_part_and_fails_while_one_is_missing(valkey: Any) -> 
     forget_health()
     response = Client().get("/health")
     parts = response.json()["parts"]
-    assert set(parts) == {"database", "broker", "cache", "engine", "workers"}
+    assert set(parts) == {"database", "broker", "cache", "engine", "workers", "beat"}
     assert [name for name in parts if parts[name]["status"] != "ok"] == ["engine", "workers"]
     assert response.status_code == 503
     make_worker()

@@ -1,14 +1,17 @@
-"""Checks of what runs: a worker for every queue, and a leader for every loop of the engine."""
+"""Checks of what runs: a worker for every queue, a leader for every loop of the engine, and the
+parts that installed apps declare."""
 
 from __future__ import annotations
 
 import psycopg
+from django.db import Error as DatabaseError
 
 from tasks_app import db
 from tasks_app.conf import conf
 from tasks_app.engine_loops import engine_loops
 from tasks_app.management.diagnosis.finding import Finding
 from tasks_app.registry import known_queues
+from tasks_app.services.health import HealthPart, declared_health_parts
 
 _SERVED = """
 SELECT DISTINCT unnest(queues) FROM taskmill_worker
@@ -26,7 +29,18 @@ def findings() -> list[Finding]:
     except psycopg.Error:
         return []
     workers = [worker(name, is_served=name in served) for name in known_queues()]
-    return [*workers, *[leader(name, is_led=name in led) for name in engine_loops()]]
+    leaders = [leader(name, is_led=name in led) for name in engine_loops()]
+    return [*workers, *leaders, *[declared(part) for part in declared_health_parts()]]
+
+
+def declared(part: HealthPart) -> Finding:
+    """Ask a part that an app declared."""
+    try:
+        found = part.check()
+    except DatabaseError as error:
+        return Finding(check=part.name, detail=str(error).strip(), fix="mend the database first")
+    fix = "" if found.is_ok else part.fix
+    return Finding(check=part.name, detail=found.detail or "well", fix=fix)
 
 
 def worker(queue: str, *, is_served: bool) -> Finding:

@@ -1,0 +1,111 @@
+"""The system schedules: task types `system.*` that every installation runs for itself.
+
+They are about all tenants, so only the schedules declared here may start them; a task of these
+types that somebody submits ends as `PERMISSION_DENIED`. They can be run, paused and resumed by the
+administrators of the tenant `default`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from smtplib import SMTPException, SMTPRecipientsRefused
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from pydantic import BaseModel
+
+from scheduler.conf import conf
+from scheduler.models import Firing, Origin
+from scheduler.public import schedule
+from scheduler.reports.cleaning import remove_expired
+from scheduler.reports.conf import report_conf
+from scheduler.reports.daily import day_before, make_report, message_of
+from scheduler.reports.numbers import HOUR, keep_hour
+from tasks_app.errors import TaskError
+from tasks_app.public import Permanent, TaskContext, handler
+
+_ZONE = report_conf().timezone
+_SMTP_PERMANENT = 500
+
+
+class Cleaned(BaseModel):
+    """How many rows were removed."""
+
+    firings: int
+    hours: int
+    sessions: int
+
+
+class Measured(BaseModel):
+    """Which hour was measured."""
+
+    hour: datetime
+    finished: int
+
+
+class Mailed(BaseModel):
+    """Which day was reported to how many."""
+
+    day: str
+    recipients: int
+
+
+@schedule("0 2 * * *", key="system.clean", timezone=_ZONE, overlap="skip")
+@handler("system.clean", timeout=3600)
+def clean(ctx: TaskContext) -> Cleaned:
+    """Remove expired instants of schedules, numbers of old hours and sessions, in batches."""
+    _instant_of(ctx, "system.clean")
+    counts = remove_expired(
+        firing_days=conf().firing_days,
+        history_days=report_conf().history_days,
+        go_on=ctx.check_cancelled,
+    )
+    return Cleaned(**counts)
+
+
+@schedule("2 * * * *", key="system.report_hourly", catch_up="all", catch_up_most=48)
+@handler("system.report_hourly", timeout=300)
+def report_hourly(ctx: TaskContext) -> Measured:
+    """Keep the numbers of the hour before: outcomes and times per tenant, queue and type."""
+    at = _instant_of(ctx, "system.report_hourly")
+    hour = at.replace(minute=0, second=0, microsecond=0) - HOUR
+    return Measured(hour=hour, finished=keep_hour(hour))
+
+
+@schedule("0 9 * * *", key="system.report_daily", timezone=_ZONE)
+@handler("system.report_daily", timeout=900)
+def report_daily(ctx: TaskContext) -> Mailed:
+    """Mail the numbers of the day before to TASKMILL_REPORT_RECIPIENTS."""
+    at = _instant_of(ctx, "system.report_daily")
+    reports = report_conf()
+    day = day_before(at, reports.timezone)
+    if reports.recipients:
+        report = make_report(day, reports.timezone)
+        message = message_of(report, reports, url=settings.PUBLIC_URL)
+        ctx.once("mail", lambda: _send(message))
+    return Mailed(day=day.isoformat(), recipients=len(reports.recipients))
+
+
+def _send(message: EmailMultiAlternatives) -> int:
+    try:
+        return message.send()
+    except SMTPRecipientsRefused as error:
+        if all(code >= _SMTP_PERMANENT for code, _ in error.recipients.values()):
+            raise Permanent("INVALID_DATA", "the mail server refuses every recipient") from error
+        raise TaskError("SERVICE_UNAVAILABLE", "the mail server takes no recipient now") from error
+    except (SMTPException, OSError) as error:
+        raise TaskError("SERVICE_UNAVAILABLE", f"the mail was not sent: {error}") from error
+
+
+def _instant_of(ctx: TaskContext, key: str) -> datetime:
+    """Give the instant that the task is for.
+
+    Raises:
+        Permanent: the task was not started by the schedule of this module.
+    """
+    found = Firing.objects.filter(
+        task_id=ctx.task_id, schedule__origin=Origin.CODE, schedule__key=key
+    ).first()
+    if found is None:
+        raise Permanent("PERMISSION_DENIED", f"only the schedule {key} starts this; run that")
+    return found.nominal_at

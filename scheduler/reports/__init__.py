@@ -1,0 +1,1 @@
+"""What the system schedules do: numbers of each hour, the daily mail, the cleaning."""
