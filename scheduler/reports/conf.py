@@ -36,7 +36,7 @@ class ReportsConf:
         """
         try:
             ZoneInfo(self.timezone)
-        except (ValueError, OSError):
+        except (KeyError, ValueError, OSError):
             yield "TASKMILL_REPORT_TIMEZONE", f"{self.timezone!r} is no IANA time zone"
         for one in self.recipients:
             if one.count("@") != 1 or one.startswith("@") or one.endswith("@") or " " in one:

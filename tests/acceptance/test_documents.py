@@ -17,6 +17,7 @@ from tests.acceptance.installations import Installation
 from tests.processes import ROOT
 
 README = ROOT / "README.md"
+SCHEDULES = ROOT / "docs" / "how-to" / "schedule-tasks.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "your-first-task.md"
 
 
@@ -83,6 +84,19 @@ def test_the_tutorial_s_handler_runs_and_its_payload_is_checked(
     [refused] = shell(installation, enter + curl.replace('"items": ["cup", "tea"]', ""))
     assert refused["status"] == 422
     assert refused["errors"][0]["pointer"] == "/payload/items"
+
+
+def test_the_guide_s_curl_for_schedules_does_what_it_says(installation: Installation) -> None:
+    [curl] = blocks(SCHEDULES, "sh")
+    script = 'eval "$(make -s env)"\n' + curl
+    preview, changed, run, paused, resumed, firings, listed, refused = shell(installation, script)
+    assert preview["results"][0]["local"] == "2027-03-28T03:00:00+02:00"
+    assert preview["results"][0]["note"]
+    assert (changed["cron"], changed["interval_seconds"]) == (None, 3600.0)
+    assert (paused["status_reason"], resumed["status"]) == ("stocktaking", "active")
+    assert firings["results"][0]["task_id"] == run["task_id"]
+    assert "demo.nightly" in {row["key"] for row in listed["results"]}
+    assert (refused["status"], refused["errors"][0]["pointer"]) == (422, "/cron")
 
 
 def test_the_readme_s_handler_can_be_declared_and_run() -> None:

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from tests.beats import clock_shifted, tick
+from scheduler.models import HourNumbers
+from tests.beats import clock_shifted, database_now, tick
 
 _numbers = itertools.count(1)
 HOURLY = {"type": "tests.echo", "cron": "0 * * * *", "timezone": "Europe/Berlin"}
@@ -32,7 +33,10 @@ def create_schedule(call: Any, world: Any) -> None:
     policies = {"overlap": "queue_one", "catch_up": "all", "catch_up_most": 3, "spread": "stable"}
     more = {"spread_seconds": 5, "expire_seconds": 60, "pause_after_failures": 2}
     options = {"queue": "mail", "priority": 3, "tags": ["a"], "unique": {"key": "k"}}
-    call("/schedules", HOURLY | policies | more | {"key": "a", "options": options, "payload": [1]})
+    call(
+        "/schedules",
+        HOURLY | policies | more | {"key": "a", "options": options, "payload": {"a": 1}},
+    )
     call("/schedules", HOURLY | {"key": "a"})
     call("/schedules", HOURLY | {"key": "b", "cron": "0 0 31 2 *"})
     call("/schedules", HOURLY | {"key": "c", "type": "no.such"})
@@ -91,6 +95,14 @@ def preview_schedule(call: Any, world: Any) -> None:
     call("/schedules/preview", {"cron": "61 * * * *"})
 
 
+def get_stats_history(call: Any, world: Any) -> None:
+    HourNumbers.objects.create(
+        hour=database_now(), tenant=world.tenant, queue="q", type="t", success=1, run_count=1
+    )
+    assert call("/stats/history?window=7d&queue=q&type=t").json()["results"]
+    call("/stats/history?window=1y")
+
+
 SCHEDULE_CASES: dict[str, Callable[[Any, Any], None]] = {
     case.__name__: case
     for case in (
@@ -104,5 +116,6 @@ SCHEDULE_CASES: dict[str, Callable[[Any, Any], None]] = {
         resume_schedule,
         list_schedule_firings,
         preview_schedule,
+        get_stats_history,
     )
 }

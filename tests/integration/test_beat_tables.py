@@ -19,6 +19,7 @@ from django_celery_beat.models import (
     PeriodicTask,
     PeriodicTasks,
 )
+from django_celery_results.models import TaskResult
 
 import tests.task_handlers  # noqa: F401 - registers the types
 from config.celery import app
@@ -41,7 +42,7 @@ from tests.beats import (
     tick,
 )
 from tests.factories import make_tenant
-from tests.processes import wait_for
+from tests.processes import start_worker, wait_for
 from tests.task_handlers import echo
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -305,17 +306,23 @@ def test_schedules_of_the_code_are_added_changed_and_disabled_when_they_are_gone
     assert found.status == Status.ACTIVE
 
 
-def test_a_real_beat_publishes_plain_tasks_takes_edits_over_quickly_and_reports_itself(
+def results_of(periodic: str) -> list[TaskResult]:
+    """What the worker stored of the runs of a periodic task."""
+    return list(TaskResult.objects.filter(periodic_task_name=periodic))
+
+
+def test_a_real_beat_has_plain_tasks_run_takes_edits_over_quickly_and_reports_itself(
     valkey: Any,
 ) -> None:
     make_tenant("default")
     beat = start_beat()
+    worker = start_worker(TASKMILL_APPS="tests.ordinary")
     try:
         wait_for(lambda: check_beat().facts["beats"] == 1, seconds=60, reason="no heartbeat")
         entry = PeriodicTask.objects.get(name="celery.backend_cleanup")
         assert entry.task == "celery.backend_cleanup"
         interval = IntervalSchedule.objects.create(every=3600, period="seconds")
-        task = plain(interval=interval)
+        task = plain(interval=interval, args="[2, 3]")
         found = wait_for(lambda: Schedule.objects.filter(periodic_task=task).first(), seconds=10)
         IntervalSchedule.objects.filter(pk=interval.pk).update(every=1)
         begun = database_now()
@@ -324,8 +331,13 @@ def test_a_real_beat_publishes_plain_tasks_takes_edits_over_quickly_and_reports_
         print(f"an edit took effect in {(seen - begun).total_seconds():.2f} s, of which 1 s is due")
         assert seen - begun < timedelta(seconds=5)
         assert check_beat().is_ok
+        results = wait_for(lambda: results_of("old") if len(results_of("old")) > 1 else [])
+        assert {(one.task_name, one.status, one.result) for one in results} == {
+            ("tests.ordinary.tasks.add", "SUCCESS", "5")
+        }
     finally:
         code = beat.stop()
+        worker.stop()
     assert code == 0
     assert check_beat().facts["beats"] == 0
     assert "no beat" in check_beat().detail
