@@ -8,3 +8,10 @@ class SchedulerConfig(AppConfig):
 
     name = "scheduler"
     verbose_name = "Scheduler"
+
+    def ready(self) -> None:
+        """Declare what the clock is watched by."""
+        from scheduler.measures import SOURCE
+        from tasks_app.platform import declare_metrics
+
+        declare_metrics(SOURCE)

@@ -35,6 +35,7 @@ from tasks_app.feed import (
     sequence_of_last_event,
 )
 from tasks_app.loops import Round, Turn, Work
+from tasks_app.metrics import Metric, MetricSource, Sample, connection_open, declare_metrics
 from tasks_app.selectors import cloud_event, tenant_id_of
 from tasks_app.selectors.receivers import TaskFacts, task_facts
 from tasks_app.services.caller import Caller
@@ -78,11 +79,14 @@ __all__ = [
     "Forbidden",
     "InfrastructureError",
     "KeyNotInForce",
+    "Metric",
+    "MetricSource",
     "NotAuthenticated",
     "Principal",
     "RateLimited",
     "ReceiverPort",
     "Round",
+    "Sample",
     "ScheduledSubmission",
     "ScopeMissing",
     "SinkWork",
@@ -100,7 +104,9 @@ __all__ = [
     "cancel_task",
     "check_scheduled",
     "cloud_event",
+    "connection_open",
     "declare_loop",
+    "declare_metrics",
     "feed_bounds",
     "feed_hub",
     "find_caller",
