@@ -24,8 +24,8 @@ class NotificationsConfig(AppConfig):
         from notifications import checks  # noqa: F401 - importing checks registers them
         from notifications.egress import check_receiver
         from notifications.mqtt.conf import is_mqtt_on
-        from notifications.websocket.revocations import announce_revocation
         from notifications.webhooks.measures import SOURCE
+        from notifications.websocket.revocations import announce_revocation
         from tasks_app.platform import (
             EngineLoop,
             ReceiverPort,

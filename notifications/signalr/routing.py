@@ -15,7 +15,14 @@ from notifications.signalr.connection import HubConnection, Receive, Send
 from notifications.signalr.watching import key_of
 from tasks_app.conf import conf
 from tasks_app.errors import InfrastructureError, TaskmillError
-from tasks_app.platform import FeedClosed, Principal, Subscription, Wanted, connection_open, feed_hub
+from tasks_app.platform import (
+    FeedClosed,
+    Principal,
+    Subscription,
+    Wanted,
+    connection_open,
+    feed_hub,
+)
 from tasks_app.rest import problem_body, problem_headers, to_json
 
 _NOTHING: Final = frozenset({"none"})
