@@ -129,6 +129,10 @@ HTTP_RESPONSES: Final = Counter(
 )
 TRANSPORTS: Final = ("sse", "websocket", "signalr")
 
+STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
+
+for _status in STATUS_CLASSES:
+    HTTP_RESPONSES.labels(_status)
 for _transport in TRANSPORTS:
     OPEN_CONNECTIONS.labels(_transport)
     CONNECTIONS_OPENED.labels(_transport)
