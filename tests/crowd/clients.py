@@ -28,13 +28,14 @@ class Watcher:
     Args:
         urls: of the web processes; it connects to any of them, each time anew.
         wish: which tasks it has asked for.
-        is_flaky: whether it hangs up now and then, without a word.
+        is_flaky: whether it hangs up now and then, without a word, until it `has_settled`.
     """
 
     transport = ""
 
     def __init__(self, urls: Sequence[str], token: str, wish: Wish, *, is_flaky: bool) -> None:
         self.connections = 0
+        self.has_settled = False
         self.wrong: list[str] = []
         self._urls = urls
         self._token = token
@@ -65,7 +66,7 @@ class Watcher:
     def hangs_up(self) -> bool:
         """Count a message; say whether a flaky client has had enough."""
         self._left -= 1
-        return self.is_flaky and self._left <= 0
+        return self.is_flaky and not self.has_settled and self._left <= 0
 
     def faults(self, truth: dict[str, Story]) -> list[str]:
         """Say what is missing or wrong by what was committed."""

@@ -257,6 +257,8 @@ def watch_and_kill(size: Size) -> None:
             writer.join(120)
             assert writer.fault is None, writer.fault
             assert not writer.is_alive()
+        for one in audience.watchers:
+            one.has_settled = True
         judge(read_truth(), audience)
         audience.stop()
 
