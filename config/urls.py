@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from notifications.asyncapi.views import asyncapi
 from tasks_app.api import pages
-from tasks_app.api.urls import probe_routes
+from tasks_app.api.urls import metrics_route, probe_routes
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
@@ -22,6 +22,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/redoc", pages.redoc, name="api-redoc"),
     path("docs/errors", pages.error_reference, name="errors"),
     path("", pages.front, name="front"),
+    metrics_route,
     *probe_routes,
 ]
 handler400 = "tasks_app.api.problems.bad_request"

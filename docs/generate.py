@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference that derive from the code: settings, errors, the state table.
+"""Writes the pages of docs/reference that derive from the code: settings, errors, metrics, states.
 
 `python docs/generate.py` writes them (`make docs`); a test compares `pages()` with the files.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +17,21 @@ REFERENCE = ROOT / "docs" / "reference"
 TRANSITIONS_MARK = "<!-- transitions -->\n"
 
 sys.path.insert(0, str(ROOT))
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")  # noqa: TID251 - how Django is told its settings
 
-from notifications.conf import NotificationsConf  # noqa: E402 - the path has to be set first
+import django  # noqa: E402 - the path has to be set first
+
+django.setup()
+
+from notifications.conf import NotificationsConf  # noqa: E402 - as above
 from notifications.mqtt.conf import MqttConf  # noqa: E402 - as above
 from notifications.webhooks.conf import WebhooksConf  # noqa: E402 - as above
 from scheduler import errors as scheduler_errors  # noqa: E402 - as above
 from scheduler.conf import SchedulerConf  # noqa: E402 - as above
 from scheduler.reports.conf import ReportsConf  # noqa: E402 - as above
 from tasks_app import conf, errors  # noqa: E402 - as above
+from tasks_app.metrics import PROCESS_METRICS, Metric, metric_sources  # noqa: E402 - as above
+from tasks_app.services.measuring import SOURCE_UP  # noqa: E402 - as above
 from tasks_app.states import TRANSITIONS  # noqa: E402 - as above
 
 SETTINGS = (
@@ -42,6 +50,28 @@ _SETTINGS_HEAD = """# Settings of the task platform
 
 Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
 a line that names the variable and the fix. Generated from the `conf.py` of each app by `make docs`.
+"""
+
+_METRICS_HEAD = """# Metrics
+
+What `GET /metrics` shows; [how to scrape it](../how-to/watch-with-prometheus.md). Generated from
+what the apps declare by `make docs`.
+
+## Of the installation
+
+Gauges, the same from every web process.
+
+| metric | labels | meaning |
+|---|---|---|
+"""
+
+_PROCESS_HEAD = """
+## Of the web process that answers
+
+Beside these it shows `process_*` of the Prometheus client: memory, processor time, open files.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
 """
 
 _TABLE_HEAD = "| variable | default | bounds | meaning |\n|---|---|---|---|\n"
@@ -63,6 +93,7 @@ def pages() -> dict[Path, str]:
     head = states.read_text(encoding="utf-8").partition(TRANSITIONS_MARK)[0]
     return {
         REFERENCE / "settings.md": _SETTINGS_HEAD + "".join(_setting_tables()),
+        REFERENCE / "metrics.md": _METRICS_HEAD + "".join(_metric_rows()),
         REFERENCE / "errors.md": _ERRORS_HEAD + "".join(_error_rows()),
         states: head + TRANSITIONS_MARK + transitions_table(),
     }
@@ -97,6 +128,22 @@ def _shown(default: object) -> str:
 def _bounds(item: dataclasses.Field[object]) -> str:
     least, most = item.metadata["least"], item.metadata["most"]
     return "" if least is None else f"{least} to {most}"
+
+
+def _metric_rows() -> Iterator[str]:
+    metrics = [metric for source in metric_sources() for metric in source.metrics]
+    for metric in (*metrics, SOURCE_UP):
+        yield f"| `{metric.name}` | {_labels(metric)} | {metric.doc} |\n"
+    yield _PROCESS_HEAD
+    for family in PROCESS_METRICS.collect():
+        if family.name.startswith("taskmill_"):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = ", ".join(sorted({f"`{one}`" for s in family.samples for one in s.labels}))
+            yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n"
+
+
+def _labels(metric: Metric) -> str:
+    return ", ".join(f"`{label}`" for label in metric.labels)
 
 
 def error_classes() -> list[type[errors.TaskmillError]]:

@@ -24,13 +24,21 @@ class NotificationsConfig(AppConfig):
         from notifications import checks  # noqa: F401 - importing checks registers them
         from notifications.egress import check_receiver
         from notifications.mqtt.conf import is_mqtt_on
+        from notifications.webhooks.measures import SOURCE
         from notifications.websocket.revocations import announce_revocation
-        from tasks_app.platform import EngineLoop, ReceiverPort, declare_loop, on_key_revoked
+        from tasks_app.platform import (
+            EngineLoop,
+            ReceiverPort,
+            declare_loop,
+            declare_metrics,
+            on_key_revoked,
+        )
 
         for name, work in LOOPS.items():
             declare_loop(EngineLoop(name=name, work=work))
         declare_loop(
             EngineLoop(name="mqtt", work="notifications.mqtt.sink.make_work", is_needed=is_mqtt_on)
         )
+        declare_metrics(SOURCE)
         ReceiverPort.check = staticmethod(check_receiver)
         on_key_revoked(announce_revocation)

@@ -11,8 +11,10 @@ class SchedulerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Report the clock as a part of the platform's health."""
+        """Declare how the clock is watched: a part of the health, and metrics."""
         from scheduler.health import BEAT
-        from tasks_app.platform import declare_health_part
+        from scheduler.measures import SOURCE
+        from tasks_app.platform import declare_health_part, declare_metrics
 
         declare_health_part(BEAT)
+        declare_metrics(SOURCE)

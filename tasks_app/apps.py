@@ -25,10 +25,12 @@ class TasksConfig(AppConfig):
         from tasks_app import checks, registry  # noqa: F401 - importing checks registers them
         from tasks_app.engine_loops import EngineLoop, declare_loop
         from tasks_app.services.handles import submit
+        from tasks_app.services.measuring import declare_platform_metrics
         from tasks_app.testing import run_handler
 
         registry.Handler.submit_port = submit
         registry.Handler.test_run_port = run_handler
         registry.discover()
+        declare_platform_metrics()
         for name, work in LOOPS.items():
             declare_loop(EngineLoop(name=name, work=work))

@@ -32,6 +32,7 @@ def check_configuration(**_: Any) -> list[CheckMessage]:
         *check_rate_limit(found.rate_limit),
         *check_queues(found.queues),
         *check_environment(found.environment),
+        *check_metrics_access(found.metrics_access),
         *check_hosts(settings.ALLOWED_HOSTS),
     ]
 
@@ -111,6 +112,19 @@ def check_environment(value: str) -> list[CheckMessage]:
             f"TASKMILL_ENVIRONMENT is {value!r}, which cannot stand in an API key.",
             hint="Use 1 to 20 lower-case letters and digits, such as live or staging.",
             id="taskmill.E005",
+        )
+    ]
+
+
+def check_metrics_access(value: str) -> list[CheckMessage]:
+    """E006: a word that is not known would be taken for `key`, against what was meant."""
+    if value in {"key", "open"}:
+        return []
+    return [
+        Error(
+            f"TASKMILL_METRICS_ACCESS is {value!r}, which is neither key nor open.",
+            hint="Unset it for key.",
+            id="taskmill.E006",
         )
     ]
 

@@ -176,6 +176,11 @@ class TasksConf:
     watch_token_seconds: int = setting(
         900, "Seconds for which a watch token opens streams.", least=1, most=86_400
     )
+    metrics_access: str = setting(
+        "key",
+        "Who may read `/metrics`: `key` for API keys with the scope `metrics:read`, `open` for "
+        "whoever reaches it; then keep that address inside.",
+    )
     rate_limit: str = setting(
         "6000/minute", "Requests per API key, as `N/second|minute|hour|day`; empty for none."
     )

@@ -35,6 +35,7 @@ from tasks_app.feed import (
     sequence_of_last_event,
 )
 from tasks_app.loops import Round, Turn, Work
+from tasks_app.metrics import Metric, MetricSource, Sample, connection_open, declare_metrics
 from tasks_app.selectors import cloud_event, tenant_id_of
 from tasks_app.selectors.receivers import TaskFacts, task_facts
 from tasks_app.selectors.reporting import finished_between, queues_waiting_longest
@@ -81,12 +82,15 @@ __all__ = [
     "HealthPart",
     "InfrastructureError",
     "KeyNotInForce",
+    "Metric",
+    "MetricSource",
     "NotAuthenticated",
     "Part",
     "Principal",
     "RateLimited",
     "ReceiverPort",
     "Round",
+    "Sample",
     "ScheduledSubmission",
     "ScopeMissing",
     "SinkWork",
@@ -104,8 +108,10 @@ __all__ = [
     "cancel_task",
     "check_scheduled",
     "cloud_event",
+    "connection_open",
     "declare_health_part",
     "declare_loop",
+    "declare_metrics",
     "feed_bounds",
     "feed_hub",
     "find_caller",

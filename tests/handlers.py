@@ -62,6 +62,16 @@ def progress(payload: dict[str, Any], ctx: TaskContext) -> None:
     ctx.progress(100, "last words")
 
 
+@handler("test.chatter")
+def chatter(payload: dict[str, Any], ctx: TaskContext) -> dict[str, int]:
+    end, number = time.monotonic() + float(payload["seconds"]), 0
+    while time.monotonic() < end:
+        ctx.progress(min(99.0, number / 1000), f"at {number}", current=number)
+        number += 1
+        time.sleep(0.0005)
+    return {"reports": number}
+
+
 @handler("test.logs")
 def logs(payload: dict[str, Any], ctx: TaskContext) -> None:
     for number in range(int(payload["lines"])):

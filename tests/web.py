@@ -29,10 +29,17 @@ class Web:
     url: str
     process: Process
 
+    def is_up(self) -> bool:
+        """Say whether it answers; fails where it has ended."""
+        assert self.process.popen.poll() is None, self.process.output()
+        try:
+            return httpx.get(f"{self.url}/livez", verify=False).status_code == 200
+        except httpx.TransportError:
+            return False
 
-@contextmanager
-def web(*, port: int = 0, **variables: str) -> Iterator[Web]:
-    """A web process as the Procfile starts it, on the test database; on a free port for 0."""
+
+def start_web(*, port: int = 0, **variables: str) -> Web:
+    """Start a web process as the Procfile does, on the test database; on a free port for 0."""
     port = port or free_port()
     command = [sys.executable, "-m", "uvicorn", "config.asgi:application"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop"]
@@ -41,21 +48,19 @@ def web(*, port: int = 0, **variables: str) -> Iterator[Web]:
     command += ["--timeout-graceful-shutdown", "10"]
     environment = process_environment(**{"PORT": str(port)} | variables)
     process = Process(command, name="web", environment=environment)
-    found = Web(f"http://127.0.0.1:{port}", process)
+    return Web(f"http://127.0.0.1:{port}", process)
 
-    def is_up() -> bool:
-        assert process.popen.poll() is None, process.output()
-        try:
-            return httpx.get(f"{found.url}/livez").status_code == 200
-        except httpx.TransportError:
-            return False
 
+@contextmanager
+def web(*, port: int = 0, **variables: str) -> Iterator[Web]:
+    """A web process that answers, for the duration."""
+    found = start_web(port=port, **variables)
     try:
-        wait_for(is_up)
+        wait_for(found.is_up)
         yield found
     finally:
-        if process.popen.poll() is None:
-            process.kill()
+        if found.process.popen.poll() is None:
+            found.process.kill()
 
 
 @dataclass(frozen=True)

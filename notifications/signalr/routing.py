@@ -15,7 +15,14 @@ from notifications.signalr.connection import HubConnection, Receive, Send
 from notifications.signalr.watching import key_of
 from tasks_app.conf import conf
 from tasks_app.errors import InfrastructureError, TaskmillError
-from tasks_app.platform import FeedClosed, Principal, Subscription, Wanted, feed_hub
+from tasks_app.platform import (
+    FeedClosed,
+    Principal,
+    Subscription,
+    Wanted,
+    connection_open,
+    feed_hub,
+)
 from tasks_app.rest import problem_body, problem_headers, to_json
 
 _NOTHING: Final = frozenset({"none"})
@@ -32,7 +39,8 @@ async def notifications_hub(scope: Mapping[str, Any], receive: Receive, send: Se
         return
     async with presence:
         await send({"type": "websocket.accept"})
-        await HubConnection(principal, presence, receive=receive, send=send).serve()
+        with connection_open("signalr"):
+            await HubConnection(principal, presence, receive=receive, send=send).serve()
 
 
 def _presence(principal: Principal) -> Subscription:

@@ -17,6 +17,7 @@ from notifications.websocket.messages import Closing, Position, encoded, shown_s
 from notifications.websocket.revocations import listen_for_revocations
 from notifications.websocket.socket import EventSocket, Receive
 from notifications.websocket.stream import SocketStream
+from tasks_app.platform import connection_open
 from tasks_app.public import TaskmillError
 from tasks_app.rest import to_json
 
@@ -52,7 +53,8 @@ async def _serve(scope: Scope, receive: Receive, send: AsgiSend, task: str | Non
     try:
         listen_for_revocations()
         await send({"type": "websocket.accept"})
-        end = await socket.serve(task, handshake.parameter("after"))
+        with connection_open("websocket"):
+            end = await socket.serve(task, handshake.parameter("after"))
         if end is not None:
             await _say_goodbye(send, end, socket.streams.values(), is_accepted=True)
     except OSError:

@@ -33,6 +33,7 @@ from tasks_app.api.problems import problem_response
 from tasks_app.api.sse import EventStream
 from tasks_app.api.streams import is_live, streamed
 from tasks_app.errors import Forbidden, PayloadTooLarge, RequestError, TaskmillError
+from tasks_app.metrics import HTTP_RESPONSES
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -41,7 +42,7 @@ T = TypeVar("T")
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 API_PREFIX: Final = "/api/v1/"
-PROBES: Final = frozenset({"/health", "/livez", "/readyz"})
+PROBES: Final = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 
 
 class ClientGone(Exception):
@@ -99,6 +100,7 @@ class ApiApplication(ASGIHandler):
                 response = await _unless_gone(_wait(match, request, response), receive())
             elif is_live(response):
                 response = streamed(request, response)
+        HTTP_RESPONSES.labels(f"{response.status_code // 100}xx").inc()
         await self._send(finish(request, response), receive, send)
 
     async def _send(self, response: HttpResponseBase, receive: Receive, send: Send) -> None:

@@ -15,6 +15,7 @@ from tasks_app.api.renderers import to_json
 from tasks_app.conf import conf
 from tasks_app.errors import RateLimited
 from tasks_app.feed import FeedEvent, Subscription, SubscriptionEnded, Wanted, feed_hub
+from tasks_app.metrics import connection_open
 from tasks_app.services.watching import task_snapshot
 from tasks_app.states import FINISHED
 
@@ -71,9 +72,10 @@ class EventStream:
             return
         try:
             async with self._subscription() as subscription:
-                yield beginning
-                async for chunk in self._live(subscription):
-                    yield chunk
+                with connection_open("sse"):
+                    yield beginning
+                    async for chunk in self._live(subscription):
+                        yield chunk
         except (SubscriptionEnded, RateLimited):
             yield b": resume from the last id\n\n"
 

@@ -10,6 +10,7 @@ from tasks_app.api.dead_letters import (
     DeadLettersView,
 )
 from tasks_app.api.health import HealthView, LiveView, ReadyView
+from tasks_app.api.metrics import MetricsView
 from tasks_app.api.stats import StatsView
 from tasks_app.api.task_urls import task_routes
 from tasks_app.api.workers import WorkersView
@@ -20,6 +21,9 @@ probe_routes: list[URLPattern | URLResolver] = [
     path("readyz", ReadyView.as_view(), name="readyz"),
 ]
 """Also mounted at the root of the site, where load balancers look."""
+
+metrics_route: URLPattern = path("metrics", MetricsView.as_view(), name="metrics")
+"""Mounted at the root of the site alone."""
 
 platform_routes: list[URLPattern | URLResolver] = [
     path("stats", StatsView.as_view(), name="stats"),

@@ -34,6 +34,7 @@ from tasks_app.feed.subscription import (
     SubscriptionEnded,
     Wanted,
 )
+from tasks_app.metrics import EVENTS_HANDED_OUT
 from tasks_app.telemetry import logger
 
 PAGE_EVENTS: Final = 200
@@ -214,10 +215,13 @@ class FeedHub:
             await asyncio.sleep(0)
 
     def _hand_out(self, event: FeedEvent) -> None:
+        takers = 0
         for entries in (self._of_task.get(event.task_id), self._of_tenant.get(event.tenant_id)):
             for subscription in entries or ():
                 if subscription.wanted.takes(event):
                     subscription.push(event)
+                    takers += 1
+        EVENTS_HANDED_OUT.inc(takers)
 
     async def _end_revoked(self, connection: Connection) -> None:
         keys = {one.key_id for one in self._open if one.key_id}

@@ -13,6 +13,7 @@ from typing import Final, Protocol, Self
 from tasks_app.errors import TaskmillError
 from tasks_app.events import EventType
 from tasks_app.feed.event import PUBLIC_EVENTS, FeedEvent
+from tasks_app.metrics import SLOW_SUBSCRIBERS
 
 MOST_EVENTS: Final = 1000
 MOST_BYTES: Final = 1_048_576
@@ -172,6 +173,7 @@ class Subscription:
             self._buffer = deque(_coalesced(self._buffer))
             self._size_bytes = sum(len(one.json) for one in self._buffer)
             if self._is_full():
+                SLOW_SUBSCRIBERS.inc()
                 self.end(SlowSubscriber(cursor=self.cursor))
         self._ready.set()
 

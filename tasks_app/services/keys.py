@@ -34,6 +34,7 @@ SCOPES: Final = (
     "queues:write",
     "schedules:write",
     "webhooks:write",
+    "metrics:read",
 )
 CACHE_SECONDS: Final = 5.0
 CACHE_ENTRIES: Final = 10_000

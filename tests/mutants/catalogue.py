@@ -8,6 +8,10 @@ WALK = (
     "tests/integration/test_protocol_machine.py"
     "::test_long_random_lives_do_what_the_reference_does_and_see_every_kind_of_fault"
 )
+CROWD = (
+    "tests/faults/test_live_crowd.py"
+    "::test_a_crowd_on_every_transport_loses_nothing_while_its_servers_are_killed"
+)
 RACES = "tests/races/test_transition_races.py"
 BUNDLES = "tests/integration/test_bundles.py"
 
@@ -162,6 +166,20 @@ MUTANTS = (
         "WHERE false AND id BETWEEN o.low AND o.high",
         "tests/integration/test_relay.py"
         "::test_concurrent_transactions_of_random_length_lose_nothing_and_reverse_nothing",
+    ),
+    Mutant(
+        "the feed reads what is above the last id alone, watched by a crowd",
+        "tasks_app/relay/loop.py",
+        "WHERE id BETWEEN o.low AND o.high",
+        "WHERE false AND id BETWEEN o.low AND o.high",
+        CROWD,
+    ),
+    Mutant(
+        "who catches up joins the live events too early",
+        "tasks_app/feed/hub.py",
+        "if self._position is None or after < self._position:",
+        "if self._position is None or after < self._position - 50:",
+        CROWD,
     ),
     Mutant(
         "the relay appends without the fence",

@@ -27,6 +27,7 @@ def test_the_defaults_are_sound_and_the_checks_are_registered() -> None:
         (checks.check_rate_limit, "0/second", "taskmill.E003"),
         (checks.check_queues, ["good", "Not Good"], "taskmill.E004"),
         (checks.check_environment, "li_ve", "taskmill.E005"),
+        (checks.check_metrics_access, "opne", "taskmill.E006"),
         (checks.check_hosts, ["example.org", "*"], "taskmill.W002"),
     ],
 )
