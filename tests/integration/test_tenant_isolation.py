@@ -53,6 +53,16 @@ OF_WEBHOOKS = {
 }
 """Routes with ids of their own: test_webhooks_api.py calls each as a stranger."""
 
+OF_QUEUES = {
+    "queues/<str:queue>",
+    "queues/<str:queue>/pause",
+    "queues/<str:queue>/resume",
+    "queues/<str:queue>/clean",
+    "queues/<str:queue>/retry-failed",
+    "queues/<str:queue>/failed",
+}
+"""Queues are shared; test_queues_api.py shows that numbers and tasks are the caller's alone."""
+
 TABLES = ("task", "event", "attempt", "log", "once", "stale_result")
 
 
@@ -68,7 +78,7 @@ def routes(patterns: Any, prefix: str = "") -> Iterator[str]:
 def test_the_table_names_every_route_that_takes_an_id() -> None:
     api = [route for route in routes(get_resolver().url_patterns) if route.startswith("api/v1/")]
     with_id = {route.removeprefix("api/v1/") for route in api if "<" in route}
-    assert with_id == set(CALLS) | WITHOUT_TENANT | OF_WEBHOOKS
+    assert with_id == set(CALLS) | WITHOUT_TENANT | OF_WEBHOOKS | OF_QUEUES
 
 
 def everything() -> str:
