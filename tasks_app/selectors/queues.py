@@ -14,8 +14,9 @@ from django.db import connection
 
 from tasks_app.clock import monotonic
 from tasks_app.conf import conf
-from tasks_app.db import rows_as_dicts
+from tasks_app.db import Cursor, rows_as_dicts
 from tasks_app.registry import QUEUE_PATTERN, known_queues
+from tasks_app.selectors.rows import decoded
 from tasks_app.selectors.statistics import each_state
 from tasks_app.states import State
 from tasks_app.transitions.picking import PRIORITIES
@@ -71,6 +72,8 @@ def _remember() -> None:
     with connection.cursor() as cursor:
         cursor.execute(_DEFAULTS)
         rows = rows_as_dicts(cursor)
+    for row in rows:
+        row["retry_policy"] = decoded(row["retry_policy"])
     _remembered.queues = {row.pop("name"): QueueDefaults(**row) for row in rows}
     _remembered.until = monotonic() + DEFAULTS_SECONDS
 
@@ -104,6 +107,12 @@ def queue_names(*, tenant_id: int | None) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(_IN_USE, values)
         return [row[0] for row in cursor.fetchall()]
+
+
+def queues_with_row(cursor: Cursor) -> list[str]:
+    """Give the names of all queues that have a row: those that a worker of all queues serves."""
+    cursor.execute("SELECT name FROM taskmill_queue ORDER BY name")
+    return [row[0] for row in cursor.fetchall()]
 
 
 _IS_IN_USE: Final = """
@@ -209,6 +218,7 @@ def queues_shown(*, tenant_id: int, names: Sequence[str]) -> list[dict[str, Any]
     is_cut = any(row["is_capped"] for row in late)
     for row in rows:
         mine = ready[row["name"]]
+        row["retry"] = decoded(row["retry"])
         counts = {one["state"]: one["number"] for one in late if one["queue"] == row["name"]}
         counts |= {"queued": mine["ready"], "dispatched": mine["dispatched"]}
         row["counts"] = {state: counts[state] for state in State if counts.get(state)}

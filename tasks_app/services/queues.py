@@ -235,12 +235,8 @@ def clean_queue(*, caller: Caller, name: str, state: str, grace_seconds: float) 
         QueueNotFound: there is no such queue.
     """
     know_queue(caller=caller, name=name)
-    values: dict[str, Any] = {
-        "name": name,
-        "state": state,
-        "grace": grace_seconds,
-        "most": MAX_AT_ONCE,
-    }
+    values: dict[str, Any] = {"name": name, "state": state, "grace": grace_seconds}
+    values |= {"tenant": caller.tenant_id, "most": MAX_AT_ONCE}
     with connection.cursor() as cursor:
         cursor.execute(_OLD, values)
         ids = [row[0] for row in cursor.fetchall()]
