@@ -60,8 +60,9 @@ FROM ready r LEFT JOIN served s ON s.name = r.queue LEFT JOIN taskmill_queue q O
 WHERE r.queue IS NOT NULL AND (s.name IS NOT NULL OR q.name IS NULL) AND q.is_paused IS NOT true
 UNION ALL
 SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, NULL FROM taskmill_queue q
+CROSS JOIN LATERAL (SELECT 1 FROM taskmill_task d
+                    WHERE d.state = 'dispatched' AND d.queue = q.name LIMIT 1) AS hint
 WHERE q.is_paused
-  AND EXISTS (SELECT 1 FROM taskmill_task d WHERE d.state = 'dispatched' AND d.queue = q.name)
 """
 
 
