@@ -102,6 +102,20 @@ class NotFound(RequestError):
     http_status = 404
 
 
+class QueueNotFound(RequestError):
+    """There is no such queue: it has no row, no worker, no task type and no task of yours."""
+
+    code = "queue_not_found"
+    http_status = 404
+
+
+class QueueExists(RequestError):
+    """There is a queue of this name already; change it with PATCH."""
+
+    code = "queue_exists"
+    http_status = 409
+
+
 class UnknownTaskType(RequestError):
     """No handler of this type is registered; `GET /api/v1/task-types` lists those that are."""
 

@@ -14,7 +14,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol
 
 from django.apps import apps
@@ -34,23 +34,28 @@ MAX_TIMEOUT_SECONDS: Final = 604_800
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options of a task type; None means "the platform's default".
+    """The options of a task type; None means "the queue's default, else the platform's".
 
     Attributes:
         queue: name of the queue its tasks wait in.
         priority: -1000 to 1000, larger is sooner.
         max_retry: further attempts after the first, 0 to 1000.
-        retry: when a failed attempt is repeated.
+        retry: when a failed attempt is repeated; see `policy`.
         process_timeout_seconds: how long an attempt may run.
         queue_timeout_seconds: how long a task may wait for its first start.
     """
 
     queue: str = "default"
-    priority: int = 0
+    priority: int | None = None
     max_retry: int | None = None
-    retry: Retry = field(default_factory=Retry.smart)
+    retry: Retry | None = None
     process_timeout_seconds: int | None = None
     queue_timeout_seconds: int | None = None
+
+    @property
+    def policy(self) -> Retry:
+        """The retry policy of a task that has none of its own: the type's, else `Retry.smart()`."""
+        return self.retry or Retry.smart()
 
 
 class SubmitPort(Protocol):
@@ -210,7 +215,7 @@ def handler(
     task_type: str,
     *,
     queue: str = "default",
-    priority: int = 0,
+    priority: int | None = None,
     max_retry: int | None = None,
     retry: Retry | None = None,
     timeout: int | None = None,
@@ -224,10 +229,12 @@ def handler(
             (`orders.process`).
         queue: lower-case name of the queue.
         priority: -1000 to 1000; larger is sooner.
-        max_retry: further attempts after the first, 0 to 1000; None for the platform's default.
-        retry: when a failed attempt is repeated; None for `Retry.smart()`.
+        max_retry: further attempts after the first, 0 to 1000.
+        retry: when a failed attempt is repeated.
         timeout: process timeout in whole seconds, 1 to 604,800.
         queue_timeout: seconds a task may wait for its first start, 1 to 604,800.
+
+    What is left out (None) is the queue's default, else the platform's: priority 0, smart retries.
 
     Raises:
         HandlerDeclarationError: the declaration is wrong; the message says how to mend it.
@@ -241,7 +248,7 @@ def handler(
         queue=queue,
         priority=priority,
         max_retry=max_retry,
-        retry=retry or Retry.smart(),
+        retry=retry,
         process_timeout_seconds=timeout,
         queue_timeout_seconds=queue_timeout,
     )

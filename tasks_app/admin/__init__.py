@@ -8,12 +8,14 @@ from django.contrib import admin
 
 from tasks_app.admin.keys import ApiKeyAdmin
 from tasks_app.admin.platform import LeaderAdmin, StaleResultAdmin, WorkerProcessAdmin
+from tasks_app.admin.queues import QueueAdmin
 from tasks_app.admin.tasks import TaskAdmin
 from tasks_app.admin.tenants import TenantAdmin
 
 __all__ = [
     "ApiKeyAdmin",
     "LeaderAdmin",
+    "QueueAdmin",
     "StaleResultAdmin",
     "TaskAdmin",
     "TenantAdmin",

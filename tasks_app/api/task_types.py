@@ -11,8 +11,8 @@ from tasks_app import registry
 from tasks_app.api.answers import TaskTypeList, TaskTypeWithStatistics
 from tasks_app.api.operation import Operation, Reply
 from tasks_app.api.views import ApiView
-from tasks_app.conf import conf
 from tasks_app.selectors import type_statistics
+from tasks_app.services.defaults import defaults_of
 
 
 class TaskTypeCollection(ApiView):
@@ -57,19 +57,18 @@ class TaskTypeDetail(ApiView):
 
 def describe(handler: registry.Handler) -> dict[str, Any]:
     """Give the task type object: description, JSON Schemas, and the defaults in force."""
-    options = handler.options
-    max_retry, timeout = options.max_retry, options.process_timeout_seconds
+    known = defaults_of(handler, queue=handler.options.queue)
     return {
         "type": handler.type,
         "description": handler.description,
         "payload_schema": handler.payload_schema(),
         "result_schema": handler.result_schema(),
         "defaults": {
-            "queue": options.queue,
-            "priority": options.priority,
-            "max_retry": conf().max_retry if max_retry is None else max_retry,
-            "process_timeout": conf().process_timeout_seconds if timeout is None else timeout,
-            "queue_timeout": options.queue_timeout_seconds,
-            "retry": options.retry.as_json(),
+            "queue": handler.options.queue,
+            "priority": known.priority,
+            "max_retry": known.max_retry,
+            "process_timeout": known.process_timeout,
+            "queue_timeout": known.queue_timeout,
+            "retry": known.queue_policy or handler.options.policy.as_json(),
         },
     }

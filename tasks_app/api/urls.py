@@ -11,6 +11,15 @@ from tasks_app.api.dead_letters import (
 )
 from tasks_app.api.health import HealthView, LiveView, ReadyView
 from tasks_app.api.metrics import MetricsView
+from tasks_app.api.queues import (
+    QueueCleanView,
+    QueueDetailView,
+    QueueFailedView,
+    QueuePauseView,
+    QueueResumeView,
+    QueueRetryView,
+    QueuesView,
+)
 from tasks_app.api.stats import StatsView
 from tasks_app.api.task_urls import task_routes
 from tasks_app.api.workers import WorkersView
@@ -28,6 +37,13 @@ metrics_route: URLPattern = path("metrics", MetricsView.as_view(), name="metrics
 platform_routes: list[URLPattern | URLResolver] = [
     path("stats", StatsView.as_view(), name="stats"),
     path("workers", WorkersView.as_view(), name="workers"),
+    path("queues", QueuesView.as_view(), name="queues"),
+    path("queues/<str:queue>", QueueDetailView.as_view(), name="queue"),
+    path("queues/<str:queue>/pause", QueuePauseView.as_view(), name="queue-pause"),
+    path("queues/<str:queue>/resume", QueueResumeView.as_view(), name="queue-resume"),
+    path("queues/<str:queue>/clean", QueueCleanView.as_view(), name="queue-clean"),
+    path("queues/<str:queue>/retry-failed", QueueRetryView.as_view(), name="queue-retry-failed"),
+    path("queues/<str:queue>/failed", QueueFailedView.as_view(), name="queue-failed"),
     path("dead-letters", DeadLettersView.as_view(), name="dead-letters"),
     path("dead-letters/retry", DeadLettersRetryView.as_view(), name="dead-letters-retry"),
     path("dead-letters/purge", DeadLettersPurgeView.as_view(), name="dead-letters-purge"),

@@ -6,23 +6,37 @@ look costs as many index probes as there are queues, whatever the backlog.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tasks_app.db import Cursor
+from tasks_app.models import QueueOrder
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyQueue:
-    """A queue with ready tasks and a live worker.
+    """A queue with ready tasks and a live worker; or one that needs a row, or one that is paused
+    while hints of it are out.
 
     Attributes:
-        slots: tasks that its live workers run at a time, together.
+        slots: tasks that its live workers run at a time, together; 0 without any.
         outstanding: hints sent and not yet claimed.
+        is_known: whether it has a row.
+        window_least: of its row, or None for the platform's.
+        window_most: of its row, or None for the platform's.
+        concurrency: most tasks handed out or running at a time, or None.
     """
 
     name: str
     slots: int
     outstanding: int
+    is_known: bool = True
+    is_paused: bool = False
+    order: QueueOrder = QueueOrder.PRIORITY
+    window_least: int | None = None
+    window_most: int | None = None
+    concurrency: int | None = None
 
 
 _READY = """
@@ -39,20 +53,58 @@ WITH RECURSIVE ready AS (
       AND w.last_seen_at > taskmill_now() - make_interval(secs => %(seen)s::float8)
     GROUP BY q.name
 )
-SELECT s.name, s.slots, (SELECT count(*) FROM taskmill_task d
-                         WHERE d.state = 'dispatched' AND d.queue = s.name)
-FROM ready r JOIN served s ON s.name = r.queue
+SELECT r.queue, coalesce(s.slots, 0), (SELECT count(*) FROM taskmill_task d
+                                       WHERE d.state = 'dispatched' AND d.queue = r.queue),
+    q.name IS NOT NULL, false, q."order", q.window_least, q.window_most, q.concurrency
+FROM ready r LEFT JOIN served s ON s.name = r.queue LEFT JOIN taskmill_queue q ON q.name = r.queue
+WHERE r.queue IS NOT NULL AND (s.name IS NOT NULL OR q.name IS NULL) AND q.is_paused IS NOT true
+UNION ALL
+SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, NULL FROM taskmill_queue q
+CROSS JOIN LATERAL (SELECT 1 FROM taskmill_task d
+                    WHERE d.state = 'dispatched' AND d.queue = q.name LIMIT 1) AS hint
+WHERE q.is_paused
 """
 
 
 def find_ready_queues(cursor: Cursor, *, seen_seconds: float) -> list[ReadyQueue]:
-    """Find the queues that have ready tasks and workers that take them.
+    """Find the queues that have ready tasks and workers that take them, those that have no row
+    yet, and those that are paused while hints of them are out.
 
     Args:
         seen_seconds: a worker not seen for so long counts as lost.
     """
     cursor.execute(_READY, {"seen": seen_seconds})
-    return [ReadyQueue(*row) for row in cursor.fetchall()]
+    return [_ready_queue(*row) for row in cursor.fetchall()]
+
+
+def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQueue:
+    is_known, is_paused, order, least, most, concurrency = row
+    return ReadyQueue(
+        name=name,
+        slots=slots,
+        outstanding=outstanding,
+        is_known=is_known,
+        is_paused=is_paused,
+        order=QueueOrder(order or QueueOrder.PRIORITY),
+        window_least=least,
+        window_most=most,
+        concurrency=concurrency,
+    )
+
+
+_KNOW = """
+WITH new AS (
+    INSERT INTO taskmill_queue (name, description, "order", is_paused, paused_by, pause_reason)
+    SELECT n, '', 'priority', false, '', '' FROM unnest(%(names)s::text[]) AS n ORDER BY n
+    ON CONFLICT (name) DO NOTHING RETURNING name
+)
+SELECT pg_notify('taskmill_queues', name) FROM new
+"""
+
+
+def know_queues(cursor: Cursor, names: Sequence[str]) -> None:
+    """Make the rows of queues used for the first time, and ring for the workers of all queues."""
+    cursor.execute(_KNOW, {"names": list(names)})
 
 
 _ANY_BLOCKED = """

@@ -10,7 +10,7 @@ most are claimed by then and need none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from django.conf import settings as django_settings
@@ -18,7 +18,12 @@ from django.conf import settings as django_settings
 from tasks_app import transitions
 from tasks_app.clock import monotonic
 from tasks_app.conf import TasksConf, conf
-from tasks_app.dispatch.backlog import ReadyQueue, find_ready_queues, is_any_blocked
+from tasks_app.dispatch.backlog import (
+    ReadyQueue,
+    find_ready_queues,
+    is_any_blocked,
+    know_queues,
+)
 from tasks_app.dispatch.bundles import MEASURE_SECONDS, Bundle, bundle, measure_sizes
 from tasks_app.dispatch.publish import Publisher, make_publisher
 from tasks_app.dispatch.window import Window
@@ -81,11 +86,9 @@ class DispatchWork:
         self._publisher.open()
         started = monotonic()
         counts = Counter(unblocked=self._unblock(turn))
-        ready = find_ready_queues(
-            turn.connection.cursor(), seen_seconds=self._settings.lease_seconds
-        )
+        ready = self._look(turn, counts)
         rooms = {queue.name: self._room(queue, started) for queue in ready}
-        sending = self._dispatch(turn, rooms) if any(rooms.values()) else _Sending()
+        sending = self._dispatch(turn, ready, rooms) if any(rooms.values()) else _Sending()
         if sending.batch:
             self._paced_until = started + PACE_SECONDS
             slots = {queue.name: queue.slots for queue in ready}
@@ -102,6 +105,21 @@ class DispatchWork:
             if sending.moved[queue.name] >= rooms[queue.name]
         ]
         return Round(counts=counts, wait_seconds=self._wait(looks))
+
+    def _look(self, turn: Turn, counts: Counter[str]) -> list[ReadyQueue]:
+        """Find the queues to serve; see that each has a row, and none that is paused hints out.
+
+        Who pauses a queue takes its hints back; those left over are of a dispatch that committed
+        after that, or of rows that were locked then.
+        """
+        cursor = turn.connection.cursor()
+        found = find_ready_queues(cursor, seen_seconds=self._settings.lease_seconds)
+        if new := [queue.name for queue in found if not queue.is_known]:
+            know_queues(cursor, new)
+        for queue in found:
+            if queue.is_paused:
+                counts["taken_back"] += transitions.take_back(cursor, queue=queue.name)
+        return [queue for queue in found if queue.slots and not queue.is_paused]
 
     def _unblock(self, turn: Turn) -> int:
         """Free parked tasks whose key has a slot again, in at most a tenth of the loop's time."""
@@ -121,24 +139,35 @@ class DispatchWork:
         return freed
 
     def _room(self, queue: ReadyQueue, now: float) -> int:
+        least = queue.window_least or self._settings.window_least
+        most = queue.window_most or self._settings.window_most
         window = self._windows.get(queue.name)
         if window is None:
-            window = Window(least=self._settings.window_least, most=self._settings.window_most)
-            self._windows[queue.name] = window
+            window = self._windows[queue.name] = Window(least=least, most=most)
+        window.bound(least=least, most=most)
         return window.room(slots=queue.slots, outstanding=queue.outstanding, now=now)
 
     @staticmethod
-    def _dispatch(turn: Turn, rooms: Mapping[str, int]) -> _Sending:
-        """Mark tasks as dispatched in one fenced transaction; publishing follows its commit."""
+    def _dispatch(turn: Turn, ready: Sequence[ReadyQueue], rooms: dict[str, int]) -> _Sending:
+        """Mark tasks as dispatched in one fenced transaction; publishing follows its commit.
+
+        A queue's concurrency limit is checked here, behind the fence, and narrows its room.
+        """
         sending = _Sending()
         with turn.connection.transaction():
             cursor = turn.connection.cursor()
             turn.leadership.fence(cursor)
-            for queue, room in rooms.items():
+            for queue in ready:
+                room = rooms[queue.name]
+                if queue.concurrency is not None and room > 0:
+                    used = transitions.active_tasks(cursor, queue=queue.name)
+                    room = rooms[queue.name] = max(0, min(room, queue.concurrency - used))
                 if room > 0:
-                    tasks, parked = transitions.dispatch(cursor, queue=queue, room=room)
+                    tasks, parked = transitions.dispatch(
+                        cursor, queue=queue.name, room=room, order=queue.order
+                    )
                     sending.batch.extend(tasks)
-                    sending.moved[queue] = len(tasks) + parked
+                    sending.moved[queue.name] = len(tasks) + parked
                     sending.parked += parked
         return sending
 

@@ -40,6 +40,10 @@ class Window:
         self._rest = 0.0
         self._closed_until = 0.0
 
+    def bound(self, *, least: int, most: int) -> None:
+        """Set other bounds, from the next `room` on; `most` wins."""
+        self._least, self._most = least, most
+
     def size(self, slots: int) -> int:
         """Give how many hints may be outstanding: 0 where nobody serves the queue."""
         if slots <= 0:

@@ -62,7 +62,7 @@ def policy_of(task_type: str, override: dict[str, Any] | None) -> Retry:
     if override:
         return Retry.from_json(override)
     try:
-        return get_handler(task_type).options.retry
+        return get_handler(task_type).options.policy
     except UnknownTaskType:
         return Retry.smart()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -28,6 +28,7 @@ from tasks_app.execution.orders import CancelOrder, HandBackOrder, ReturnOrder, 
 from tasks_app.execution.outcomes import error_json
 from tasks_app.execution.recover import cancel_revoked, end_timed_out
 from tasks_app.policies import ErrorInfo
+from tasks_app.selectors.queues import queues_with_row
 from tasks_app.telemetry import logger
 from tasks_app.transitions import DispatchedTask
 
@@ -55,16 +56,24 @@ class LeaseKeeper(threading.Thread):
     Args:
         owner: the worker's id; leases are held and cancels are rung under it.
         vitals: gives the worker's vitals, None until it consumes.
+        serve: is told the queues that have a row, where there may be new ones.
     """
 
     def __init__(
-        self, guard: Guard, *, owner: str, worker: str, vitals: Callable[[], Vitals | None]
+        self,
+        guard: Guard,
+        *,
+        owner: str,
+        worker: str,
+        vitals: Callable[[], Vitals | None],
+        serve: Callable[[Sequence[str]], None],
     ) -> None:
         super().__init__(name="taskmill-leases", daemon=True)
         self._guard = guard
         self._owner = owner
         self._worker = worker
         self._vitals = vitals
+        self._serve = serve
         self._connection = Connection("lease", statement_timeout_seconds=conf().lease_seconds / 2)
         self._listening: psycopg.Connection[Any] | None = None
         self._bell = orders().bell
@@ -127,6 +136,7 @@ class LeaseKeeper(threading.Thread):
         raw = self._connection.raw()
         if raw is not self._listening:
             raw.execute("LISTEN taskmill_cancel")
+            raw.execute("LISTEN taskmill_queues")
             self._listening = raw
             self._renew_at = 0.0
 
@@ -138,9 +148,10 @@ class LeaseKeeper(threading.Thread):
         self._hear(raw)
 
     def _hear(self, raw: psycopg.Connection[Any]) -> None:
-        """Look at what is notified; a cancel is learned by renewing."""
-        if any(notice.payload == self._owner for notice in raw.notifies(timeout=0)):
-            self.renew_soon()
+        """Look at what is notified; a cancel and a new queue are learned by renewing."""
+        for notice in raw.notifies(timeout=0):
+            if notice.payload == self._owner or notice.channel == "taskmill_queues":
+                self.renew_soon()
 
     def _renew(self) -> None:
         asked_at = monotonic()
@@ -168,6 +179,7 @@ class LeaseKeeper(threading.Thread):
         vitals = self._vitals()
         if vitals is None:
             return
+        self._serve(self._connection.run(queues_with_row))
         self._connection.run(
             lambda cursor: transitions.report_worker(
                 cursor,

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from functools import partial
 from signal import SIGKILL
 from typing import Any, Final
 
 import psutil
 from celery import bootsteps, signals
+from django.conf import settings
 
 from tasks_app.clock import monotonic
 from tasks_app.conf import conf
@@ -79,6 +81,7 @@ class LeaseStep(bootsteps.StartStopStep):
             owner=self.owner,
             worker=process_name(),
             vitals=lambda: _vitals(worker) if self._is_ready else None,
+            serve=partial(self._serve, worker),
         )
         self.guard.start()
         self.keeper.start()
@@ -109,6 +112,25 @@ class LeaseStep(bootsteps.StartStopStep):
 
     def _on_ready(self, **_: Any) -> None:
         self._is_ready = True
+        if self.keeper is not None:
+            self.keeper.renew_soon()
+
+    def _serve(self, worker: Any, names: Sequence[str]) -> None:
+        """Have a worker that was not told its queues (`-Q`) take those that are new to it.
+
+        Called by the keeper's thread; what touches Celery's consumer runs in its own loop.
+        """
+        queues = worker.app.amqp.queues
+        if queues._consume_from is None and not self.table.is_stopping:  # noqa: SLF001 - no accessor tells `-Q`
+            for name in names:
+                if name not in queues.consume_from:
+                    worker.consumer.call_soon(self._consume, worker, name)
+
+    def _consume(self, worker: Any, name: str) -> None:
+        """Take a queue, in the consumer's loop; where that is connecting, it takes all known."""
+        worker.app.amqp.queues.add(settings.BROKER_QUEUE(name))
+        if worker.consumer.task_consumer is not None:
+            worker.consumer.add_task_queue(name)
         if self.keeper is not None:
             self.keeper.renew_soon()
 

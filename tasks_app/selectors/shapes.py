@@ -28,6 +28,16 @@ class TaskFailure(BaseModel):
     attempt: int
 
 
+class QueuePaused(BaseModel):
+    """The task's queue is paused: nothing of it starts until it is resumed."""
+
+    reason: Literal["queue_paused"]
+    queue: str
+    by: str = Field(description="Who paused it.")
+    since: AwareDatetime
+    pause_reason: str = Field(description="Why; empty where nothing was said.")
+
+
 class NotBefore(BaseModel):
     """The task may not start yet."""
 
@@ -40,6 +50,15 @@ class NoWorker(BaseModel):
 
     reason: Literal["no_worker"]
     queue: str
+
+
+class QueueLimit(BaseModel):
+    """As many tasks of the queue run as may."""
+
+    reason: Literal["queue_limit"]
+    queue: str
+    used: int
+    limit: int
 
 
 class ConcurrencyLimit(BaseModel):
@@ -61,7 +80,8 @@ class Behind(BaseModel):
 
 
 WaitingReason = Annotated[
-    NotBefore | NoWorker | ConcurrencyLimit | Behind, Field(discriminator="reason")
+    QueuePaused | NotBefore | NoWorker | QueueLimit | ConcurrencyLimit | Behind,
+    Field(discriminator="reason"),
 ]
 
 

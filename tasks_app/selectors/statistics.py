@@ -56,7 +56,7 @@ def tasks_by_status(*, tenant_id: int) -> Capped:
     return Capped(rows=rows, is_capped=any(count > COUNT_CAP for count in found.values()))
 
 
-def _each_state(select: str, states: Sequence[State], more: str = "") -> str:
+def each_state(select: str, states: Sequence[State], more: str = "") -> str:
     """Give the newest tasks of each state, capped; states are literals, so that the planner knows
     how rare each is and never looks for a missing one in the index of all tasks.
     """
@@ -70,7 +70,7 @@ def _each_state(select: str, states: Sequence[State], more: str = "") -> str:
 
 _LIVE = f"""
 WITH live AS MATERIALIZED (
-    {_each_state("SELECT state, queue, type", sorted(PENDING | PROCESSING))}
+    {each_state("SELECT state, queue, type", sorted(PENDING | PROCESSING))}
 )
 SELECT queue, type, count(*) FILTER (WHERE state = ANY(%(pending)s)) AS pending,
        count(*) FILTER (WHERE state <> ALL(%(pending)s)) AS processing,
@@ -104,7 +104,7 @@ _WITHIN = """AND created_at >= taskmill_now() - make_interval(secs => %(seconds)
             - %(seconds)s * 1000 - 60000)::bigint), 12, '0') || '70008000000000000000')::uuid"""
 _FINISHED_IN_WINDOW = f"""
 WITH done AS MATERIALIZED (
-    {_each_state(_MEASURED, sorted(FINISHED), _WITHIN)}
+    {each_state(_MEASURED, sorted(FINISHED), _WITHIN)}
 )
 SELECT queue, type, count(*) AS finished, count(*) FILTER (WHERE state = 'success') AS success,
        count(*) FILTER (WHERE state = 'failed') AS failed,

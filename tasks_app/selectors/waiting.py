@@ -3,74 +3,109 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any, Final
 
 from django.db import connection
 
 from tasks_app.conf import conf
+from tasks_app.db import rows_as_dicts
 from tasks_app.states import PENDING
+from tasks_app.transitions.picking import PRIORITIES
 
 POSITION_CAP: Final = 10_000
 HOLDERS_SHOWN: Final = 20
 
-_WHY: Final = """
-SELECT t.state, t.run_at > taskmill_now() AS is_early, t.run_at, t.queue, t.concurrency_key,
-    t.max_concurrency,
-    EXISTS (SELECT 1 FROM taskmill_worker w WHERE t.queue = ANY(w.queues) AND NOT w.is_stopping
-        AND w.last_seen_at > taskmill_now() - make_interval(secs => %(lost_after)s::float8)),
-    (SELECT count(*) FROM taskmill_task a
-     WHERE a.tenant_id = t.tenant_id AND a.concurrency_key = t.concurrency_key
-       AND a.finished_at IS NULL AND a.state IN ('dispatched', 'running', 'cancelling')
-       AND a.id <> t.id),
-    ARRAY(SELECT a.id::text FROM taskmill_task a
-     WHERE a.tenant_id = t.tenant_id AND a.concurrency_key = t.concurrency_key
-       AND a.finished_at IS NULL AND a.state IN ('dispatched', 'running', 'cancelling')
-       AND a.id <> t.id LIMIT %(holders)s),
-    (SELECT count(*) FROM (
-        (SELECT 1 FROM taskmill_task a WHERE t.state = 'queued' AND a.state = 'queued'
+_AHEAD_BY_PRIORITY: Final = """SELECT count(*) FROM (
+        (SELECT 1 FROM taskmill_task a WHERE a.state = 'queued'
             AND a.queue = t.queue AND a.priority > t.priority LIMIT %(cap)s)
         UNION ALL
-        (SELECT 1 FROM taskmill_task a WHERE t.state = 'queued' AND a.state = 'queued'
+        (SELECT 1 FROM taskmill_task a WHERE a.state = 'queued'
             AND a.queue = t.queue AND a.priority = t.priority
-            AND (a.run_at, a.id) < (t.run_at, t.id) LIMIT %(cap)s)) ahead)
-FROM taskmill_task t WHERE t.id = %(id)s AND t.tenant_id = %(tenant)s
-"""
+            AND (a.run_at, a.id) < (t.run_at, t.id) LIMIT %(cap)s)) ahead"""
+
+
+def _ahead_by_time(comparison: str) -> str:
+    return f"""WITH RECURSIVE {PRIORITIES.replace("%(queue)s", "why.queue")}
+        SELECT count(*) FROM priorities p CROSS JOIN LATERAL (
+            SELECT 1 FROM taskmill_task a WHERE a.state = 'queued' AND a.queue = why.queue
+                AND a.priority = p.priority
+                AND (a.run_at, a.id) {comparison} (why.run_at, why.id) LIMIT %(cap)s) ahead"""  # noqa: S608 - built from constants
+
+
+_WHY: Final = f"""
+SELECT why.state, why.run_at > taskmill_now() AS is_early, why.run_at, why.queue,
+    why.concurrency_key AS key, why.max_concurrency AS key_limit,
+    EXISTS (SELECT 1 FROM taskmill_worker w WHERE why.queue = ANY(w.queues) AND NOT w.is_stopping
+        AND w.last_seen_at > taskmill_now() - make_interval(secs => %(lost_after)s::float8))
+        AS is_served,
+    (SELECT count(*) FROM taskmill_task a
+     WHERE a.tenant_id = why.tenant_id AND a.concurrency_key = why.concurrency_key
+       AND a.finished_at IS NULL AND a.state IN ('dispatched', 'running', 'cancelling')
+       AND a.id <> why.id) AS key_used,
+    ARRAY(SELECT a.id::text FROM taskmill_task a
+     WHERE a.tenant_id = why.tenant_id AND a.concurrency_key = why.concurrency_key
+       AND a.finished_at IS NULL AND a.state IN ('dispatched', 'running', 'cancelling')
+       AND a.id <> why.id LIMIT %(holders)s) AS key_holders,
+    coalesce(q.is_paused, false) AS is_paused, q.paused_by, q.paused_at, q.pause_reason,
+    q.concurrency AS queue_limit,
+    CASE WHEN q.concurrency IS NOT NULL THEN (SELECT count(*) FROM taskmill_task a
+        WHERE a.state IN ('dispatched', 'running', 'cancelling') AND a.queue = why.queue
+          AND a.id <> why.id) END AS queue_used,
+    CASE WHEN why.state <> 'queued' THEN 0 ELSE CASE q."order"
+        WHEN 'oldest' THEN ({_ahead_by_time("<")})
+        WHEN 'newest' THEN ({_ahead_by_time(">")})
+        ELSE ({_AHEAD_BY_PRIORITY.replace("t.", "why.")}) END END AS ahead
+FROM taskmill_task why LEFT JOIN taskmill_queue q ON q.name = why.queue
+WHERE why.id = %(id)s AND why.tenant_id = %(tenant)s
+"""  # noqa: S608 - built from constants
 
 
 def waiting_reasons(*, tenant_id: int, task_id: uuid.UUID) -> list[dict[str, Any]] | None:
     """Give the reasons why a task waits, the weightiest first; None where it does not wait.
 
-    `not_before` (run_at), `no_worker` (queue), `concurrency_limit` (key, used, limit, holders),
-    `behind` (position: tasks of its queue that go first, at most 10,000; estimated_start: null).
+    `queue_paused` (queue, by, since, pause_reason), `not_before` (run_at), `no_worker` (queue),
+    `queue_limit` (queue, used, limit), `concurrency_limit` (key, used, limit, holders), `behind`
+    (position: tasks of its queue that go first, at most 10,000; estimated_start: null).
     """
     values: dict[str, Any] = {"id": task_id, "tenant": tenant_id}
     values["lost_after"] = conf().lease_seconds
     with connection.cursor() as cursor:
         cursor.execute(_WHY, values | {"holders": HOLDERS_SHOWN, "cap": POSITION_CAP})
-        found = cursor.fetchone()
-    if found is None or found[0] not in PENDING:
+        rows = rows_as_dicts(cursor)
+    if not rows or rows[0]["state"] not in PENDING:
         return None
-    return _reasons(found)
+    return [*_reasons_of_queue(rows[0]), *_reasons_of_task(rows[0])]
 
 
-def _reasons(found: tuple[Any, ...]) -> list[dict[str, Any]]:
-    state, is_early, run_at, queue, key, limit, is_served, used, holders, ahead = found
-    reasons: list[dict[str, Any]] = []
-    if is_early:
-        reasons.append({"reason": "not_before", "run_at": run_at})
-    if not is_served:
-        reasons.append({"reason": "no_worker", "queue": queue})
-    if key is not None and state != "dispatched" and used >= limit:
-        reasons.append(
-            {
-                "reason": "concurrency_limit",
-                "key": key,
-                "used": used,
-                "limit": limit,
-                "holders": holders,
-            }
-        )
-    if ahead:
-        position = min(ahead, POSITION_CAP)
-        reasons.append({"reason": "behind", "position": position, "estimated_start": None})
-    return reasons
+def _reasons_of_queue(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if row["is_paused"]:
+        yield {
+            "reason": "queue_paused",
+            "queue": row["queue"],
+            "by": row["paused_by"],
+            "since": row["paused_at"],
+            "pause_reason": row["pause_reason"],
+        }
+    if row["is_early"]:
+        yield {"reason": "not_before", "run_at": row["run_at"]}
+    if not row["is_served"]:
+        yield {"reason": "no_worker", "queue": row["queue"]}
+    used, limit = row["queue_used"], row["queue_limit"]
+    if limit is not None and row["state"] != "dispatched" and used >= limit:
+        yield {"reason": "queue_limit", "queue": row["queue"], "used": used, "limit": limit}
+
+
+def _reasons_of_task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    used, limit = row["key_used"], row["key_limit"]
+    if row["key"] is not None and row["state"] != "dispatched" and used >= limit:
+        yield {
+            "reason": "concurrency_limit",
+            "key": row["key"],
+            "used": used,
+            "limit": limit,
+            "holders": row["key_holders"],
+        }
+    if row["ahead"]:
+        position = min(row["ahead"], POSITION_CAP)
+        yield {"reason": "behind", "position": position, "estimated_start": None}

@@ -1,6 +1,7 @@
 """From a submission to a row: the payload checked by its handler, defaults filled in.
 
-Order of defaults: platform, then task type, then submission. Pure apart from the settings.
+Order of defaults: platform, then queue, then task type, then submission. Pure apart from the
+settings and from the queues' defaults, which are read every few seconds (`queue_defaults`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from tasks_app.conf import conf
 from tasks_app.errors import PayloadTooLarge
 from tasks_app.registry import Handler, get_handler
+from tasks_app.selectors.queues import queue_defaults
 from tasks_app.services.caller import Caller
 from tasks_app.services.json_values import invalid, json_size, validation_failed
 from tasks_app.services.submission import Submission, plain
@@ -55,23 +57,20 @@ def resolve(
         PayloadTooLarge: more than `max_payload_bytes`.
     """
     handler = get_handler(submission.type)
-    options, unique = handler.options, submission.unique
+    unique, queue = submission.unique, submission.queue or handler.options.queue
+    known = defaults_of(handler, queue=queue)
     return NewTask(
         tenant_id=caller.tenant_id,
         type=handler.type,
-        queue=submission.queue or options.queue,
+        queue=queue,
         payload=checked_payload(handler, submission.payload, at=at),
-        priority=_first(submission.priority, options.priority),
-        max_retry=_first(submission.max_retry, options.max_retry, conf().max_retry),
-        process_timeout=_first(
-            submission.process_timeout,
-            options.process_timeout_seconds,
-            conf().process_timeout_seconds,
-        ),
-        queue_timeout=submission.queue_timeout or options.queue_timeout_seconds,
+        priority=_first(submission.priority, known.priority),
+        max_retry=_first(submission.max_retry, known.max_retry),
+        process_timeout=_first(submission.process_timeout, known.process_timeout),
+        queue_timeout=submission.queue_timeout or known.queue_timeout,
         metadata=submission.metadata or {},
         tags=submission.tags or (),
-        retry_policy=plain(submission.retry) if submission.retry else None,
+        retry_policy=plain(submission.retry) if submission.retry else known.queue_policy,
         run_at=submission.run_at,
         delay_seconds=submission.delay,
         concurrency_key=submission.concurrency_key,
@@ -83,6 +82,41 @@ def resolve(
         schedule=origin.schedule,
         traceparent=origin.traceparent,
         submitted_by=caller.actor,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What holds for a task whose submission says nothing; times in seconds.
+
+    Attributes:
+        queue_policy: the queue's `retry` object, where the type declares no policy; its tasks keep
+            it. Others follow what their type declares when they run.
+    """
+
+    priority: int
+    max_retry: int
+    process_timeout: int
+    queue_timeout: int | None
+    queue_policy: dict[str, Any] | None
+
+
+def defaults_of(handler: Handler, *, queue: str) -> Defaults:
+    """Give the defaults in force for a task type in a queue: the platform's, overridden by the
+    queue's, overridden by the type's.
+    """
+    options, shared = handler.options, queue_defaults(queue)
+    policy = shared.retry_policy if options.retry is None else None
+    return Defaults(
+        priority=_first(options.priority, shared.priority, 0),
+        max_retry=_first(options.max_retry, shared.max_retry, conf().max_retry),
+        process_timeout=_first(
+            options.process_timeout_seconds,
+            shared.process_timeout,
+            conf().process_timeout_seconds,
+        ),
+        queue_timeout=options.queue_timeout_seconds or shared.queue_timeout,
+        queue_policy=None if policy is None else dict(policy),
     )
 
 

@@ -107,7 +107,7 @@ def run_handler(
         attempt=attempt,
         epoch=attempt,
         attempts_left=retries + 1 - attempt,
-        priority=declared.options.priority,
+        priority=declared.options.priority or 0,
         deadline=timezone.now() + timedelta(seconds=deadline_seconds) if deadline_seconds else None,
         deadline_monotonic=deadline,
         metadata=dict(metadata or {}),
@@ -198,7 +198,7 @@ def _success(declared: Handler, value: Any) -> dict[str, Any]:
 def _failure(declared: Handler, context: TaskContext, error: BaseException) -> dict[str, Any]:
     described = failed(error).error
     verdict = decide_after_failure(
-        declared.options.retry,
+        declared.options.policy,
         described,
         failed_attempts=context.attempt,
         attempts_left=context.info.attempts_left,

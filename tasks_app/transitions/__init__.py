@@ -12,17 +12,19 @@ neither begin nor commit. Anchors: reliability protocol 1.2 to 1.8; docs/adr/000
 from tasks_app.transitions.claiming import Claim, HintClaim, claim
 from tasks_app.transitions.dispatching import (
     DispatchedTask,
+    active_tasks,
     dispatch,
     hand_back,
     mark_published,
     promote,
     sweep,
+    take_back,
     unblock,
     undispatch,
 )
 from tasks_app.transitions.leases import LeaseAnswer, forget_worker, renew_leases, report_worker
 from tasks_app.transitions.operating import cancel_delivered, redrive, request_cancel, revise
-from tasks_app.transitions.purging import purge
+from tasks_app.transitions.purging import clean, purge
 from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
 from tasks_app.transitions.submitting import InsertedTask, NewTask, insert_tasks
 from tasks_app.transitions.working import (
@@ -42,8 +44,10 @@ __all__ = [
     "InsertedTask",
     "LeaseAnswer",
     "NewTask",
+    "active_tasks",
     "cancel_delivered",
     "claim",
+    "clean",
     "confirm_cancel",
     "dispatch",
     "expire_pending",
@@ -68,6 +72,7 @@ __all__ = [
     "succeed",
     "succeed_and_claim",
     "sweep",
+    "take_back",
     "unblock",
     "undispatch",
 ]

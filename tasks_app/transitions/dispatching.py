@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks_app.db import Cursor
+from tasks_app.models import QueueOrder
+from tasks_app.transitions.picking import ORDERS, pick_of
 from tasks_app.transitions.sql import MOVED, TOUCH, event, reason
 
 
@@ -28,17 +30,13 @@ class DispatchedTask:
     process_timeout: int
 
 
-_ORDER = "priority DESC, run_at, id"
-
-_DISPATCH = f"""
-WITH pick AS MATERIALIZED (
-    SELECT id, tenant_id, concurrency_key, max_concurrency, priority, run_at FROM taskmill_task
-    WHERE state = 'queued' AND queue = %(queue)s AND run_at <= taskmill_now()
-    ORDER BY {_ORDER} LIMIT %(room)s FOR UPDATE SKIP LOCKED
-), verdict AS (
+def _dispatch_in(order: QueueOrder) -> str:
+    by = ORDERS[order]
+    return f"""
+WITH {pick_of(order)}, verdict AS (
     SELECT p.id, p.concurrency_key IS NULL OR p.max_concurrency IS NULL OR p.max_concurrency >=
-        row_number() OVER (PARTITION BY p.tenant_id, p.concurrency_key ORDER BY p.priority DESC,
-        p.run_at, p.id) + CASE WHEN p.concurrency_key IS NULL THEN 0 ELSE
+        row_number() OVER (PARTITION BY p.tenant_id, p.concurrency_key
+            ORDER BY {by.format(t="p.")}) + CASE WHEN p.concurrency_key IS NULL THEN 0 ELSE
             (SELECT count(*) FROM taskmill_task a
              WHERE a.tenant_id = p.tenant_id AND a.concurrency_key = p.concurrency_key AND
                  a.finished_at IS NULL
@@ -52,19 +50,25 @@ WITH pick AS MATERIALIZED (
         published_at = NULL, {TOUCH}
     FROM verdict v WHERE t.id = v.id
     RETURNING {MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority, t.run_at
-), {event(kind="'task.' || m.state", from_state="'queued'", order=_ORDER)}
-SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved ORDER BY {_ORDER}
+), {event(kind="'task.' || m.state", from_state="'queued'", order=by.format(t=""))}
+SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved
+ORDER BY {by.format(t="")}
 """  # noqa: S608 - built from constants
 
 
-def dispatch(cursor: Cursor, *, queue: str, room: int) -> tuple[list[DispatchedTask], int]:
-    """Take at most `room` ready tasks in order of priority, then time; those whose key is full are
-    parked as blocked.
+_DISPATCH = {order: _dispatch_in(order) for order in QueueOrder}
+
+
+def dispatch(
+    cursor: Cursor, *, queue: str, room: int, order: QueueOrder = QueueOrder.PRIORITY
+) -> tuple[list[DispatchedTask], int]:
+    """Take at most `room` ready tasks in the queue's order; those whose key is full are parked as
+    blocked. A paused queue gives none.
 
     Returns:
         The tasks to publish in that order, and how many were parked.
     """
-    cursor.execute(_DISPATCH, {"queue": queue, "room": room})
+    cursor.execute(_DISPATCH[order], {"queue": queue, "room": room})
     rows = cursor.fetchall()
     return [DispatchedTask(*row[:5]) for row in rows if row[5] == "dispatched"], sum(
         row[5] == "blocked" for row in rows
@@ -168,6 +172,34 @@ _UNDISPATCH = _requeue(
     "not_published",
     sweeps="t.sweeps",
 )
+
+_TAKE_BACK = _requeue("queue = %(queue)s", "queue_paused", sweeps="t.sweeps")
+
+
+def take_back(cursor: Cursor, *, queue: str) -> int:
+    """Take back at most 1,000 hints of a queue that no worker has claimed; gives how many.
+
+    Hints whose row somebody has locked are skipped: they are being claimed or changed.
+    """
+    cursor.execute(_TAKE_BACK, {"queue": queue})
+    return int(cursor.fetchone()[0])
+
+
+_ACTIVE = """
+SELECT (SELECT count(*) FROM taskmill_task d WHERE d.state = 'dispatched' AND d.queue = %(queue)s)
+     + (SELECT count(*) FROM taskmill_task r
+        WHERE r.state IN ('running', 'cancelling') AND r.queue = %(queue)s)
+"""
+
+
+def active_tasks(cursor: Cursor, *, queue: str) -> int:
+    """Count the tasks of a queue that are handed out or run: its slots in use.
+
+    Concurrency: exact while the transaction holds the dispatch loop's leader row, but for tasks
+    that end meanwhile.
+    """
+    cursor.execute(_ACTIVE, {"queue": queue})
+    return int(cursor.fetchone()[0])
 
 
 def sweep(cursor: Cursor, *, publish_grace_seconds: float, redispatch_seconds: float) -> int:

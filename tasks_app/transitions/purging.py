@@ -1,4 +1,4 @@
-"""Dead letters leave for good, with everything that hangs on them."""
+"""Finished tasks leave for good, with everything that hangs on them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Final
 
 from tasks_app.db import Cursor
 
-_PURGE: Final = """
+
+def _delete(guard: str) -> str:
+    return f"""
 WITH gone AS (
     DELETE FROM taskmill_task
     WHERE id = ANY(%(ids)s::uuid[]) AND tenant_id = %(tenant)s AND finished_at IS NOT NULL
-      AND state IN ('failed', 'error', 'timeout')
+      AND {guard}
     RETURNING id
 ), events AS (DELETE FROM taskmill_event WHERE task_id IN (SELECT id FROM gone)
 ), attempts AS (DELETE FROM taskmill_attempt WHERE task_id IN (SELECT id FROM gone)
@@ -20,7 +22,14 @@ WITH gone AS (
 ), stored AS (DELETE FROM taskmill_once WHERE task_id IN (SELECT id FROM gone)
 )
 SELECT count(*) FROM gone
-"""
+"""  # noqa: S608 - built from constants
+
+
+_PURGE: Final = _delete("state IN ('failed', 'error', 'timeout')")
+_CLEAN: Final = _delete(
+    """queue = %(queue)s AND state = %(state)s
+      AND finished_at <= taskmill_now() - make_interval(secs => %(grace)s::float8)"""
+)
 
 
 def purge(cursor: Cursor, *, tenant_id: int, task_ids: Sequence[uuid.UUID]) -> int:
@@ -30,4 +39,30 @@ def purge(cursor: Cursor, *, tenant_id: int, task_ids: Sequence[uuid.UUID]) -> i
         How many there were; tasks redriven meanwhile stay.
     """
     cursor.execute(_PURGE, {"ids": list(task_ids), "tenant": tenant_id})
+    return int(cursor.fetchone()[0])
+
+
+def clean(
+    cursor: Cursor,
+    *,
+    tenant_id: int,
+    task_ids: Sequence[uuid.UUID],
+    queue: str,
+    state: str,
+    grace_seconds: float,
+) -> int:
+    """Delete those of the tasks that finished in this state at least so long ago, with their
+    events, attempts, logs and stored values.
+
+    Returns:
+        How many there were; tasks redriven meanwhile stay.
+    """
+    values = {
+        "ids": list(task_ids),
+        "tenant": tenant_id,
+        "queue": queue,
+        "state": state,
+        "grace": grace_seconds,
+    }
+    cursor.execute(_CLEAN, values)
     return int(cursor.fetchone()[0])

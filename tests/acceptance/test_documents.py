@@ -18,6 +18,7 @@ from tests.processes import ROOT
 
 README = ROOT / "README.md"
 SCHEDULES = ROOT / "docs" / "how-to" / "schedule-tasks.md"
+QUEUES = ROOT / "docs" / "how-to" / "steer-queues.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "your-first-task.md"
 
 
@@ -118,3 +119,20 @@ assert process_order.test_run({"order_id": 0}).error.code == "NOT_FOUND"
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_on_queues_steers_a_queue(installation: Installation) -> None:
+    answers = shell(installation, "\n".join(blocks(QUEUES, "sh")))
+    made, changed, listed, shown, paused, submitted, tasks, resumed, failed, retried, cleaned = (
+        answers
+    )
+    assert (made["name"], made["concurrency"], made["max_retry"]) == ("reports", 4, 1)
+    assert (changed["order"], changed["concurrency"]) == ("newest", None)
+    assert "reports" in {one["name"] for one in listed["results"]}
+    assert shown["name"] == "reports"
+    assert (paused["is_paused"], paused["pause_reason"]) == (True, "the printer is on fire")
+    assert submitted["process_timeout"] == 120
+    assert [one["state"] for one in tasks["results"]] == ["queued"]
+    assert resumed["is_paused"] is False
+    assert failed["results"] == []
+    assert (retried, cleaned) == ({"count": 0}, {"count": 0})

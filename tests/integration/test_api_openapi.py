@@ -16,6 +16,7 @@ from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import make_key, make_task, make_tenant, make_worker
 from tests.integration.api_client import Api
 from tests.integration.openapi_contract import Contract, document, operations
+from tests.integration.queue_contract_cases import QUEUE_CASES
 from tests.integration.schedule_contract_cases import SCHEDULE_CASES
 from tests.integration.webhook_contract_cases import WEBHOOK_CASES
 
@@ -305,7 +306,7 @@ CASES: dict[str, Callable[[Any, World], None]] = {
         create_ws_ticket,
     )
 }  # fmt: skip
-CASES |= WEBHOOK_CASES | SCHEDULE_CASES
+CASES |= WEBHOOK_CASES | SCHEDULE_CASES | QUEUE_CASES
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -379,13 +380,8 @@ def test_every_operation_refuses_as_documented(status: int, world: World) -> Non
         if str(status) not in operation["responses"] or not operation["security"]:
             continue
         failures.forget()
-        url = path.format(
-            task_id=NOBODY,
-            task_type="no.such",
-            endpoint_id=NOBODY,
-            delivery_id=NOBODY,
-            schedule_id=NOBODY,
-        )
+        names = ("task_id", "endpoint_id", "delivery_id", "schedule_id", "queue")
+        url = path.format(task_type="no.such", **dict.fromkeys(names, NOBODY))
         if status == 404 and url == path:
             continue
         answer = api.call(method, url, None if method == "GET" else {})

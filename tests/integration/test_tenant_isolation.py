@@ -61,6 +61,15 @@ OF_SCHEDULES = {
     "schedules/<str:schedule_id>/firings",
 }
 """The same: test_schedules_api.py calls each as a stranger."""
+OF_QUEUES = {
+    "queues/<str:queue>",
+    "queues/<str:queue>/pause",
+    "queues/<str:queue>/resume",
+    "queues/<str:queue>/clean",
+    "queues/<str:queue>/retry-failed",
+    "queues/<str:queue>/failed",
+}
+"""Queues are shared; test_queues_api.py shows that numbers and tasks are the caller's alone."""
 
 TABLES = ("task", "event", "attempt", "log", "once", "stale_result")
 
@@ -77,7 +86,7 @@ def routes(patterns: Any, prefix: str = "") -> Iterator[str]:
 def test_the_table_names_every_route_that_takes_an_id() -> None:
     api = [route for route in routes(get_resolver().url_patterns) if route.startswith("api/v1/")]
     with_id = {route.removeprefix("api/v1/") for route in api if "<" in route}
-    assert with_id == set(CALLS) | WITHOUT_TENANT | OF_WEBHOOKS | OF_SCHEDULES
+    assert with_id == set(CALLS) | WITHOUT_TENANT | OF_WEBHOOKS | OF_SCHEDULES | OF_QUEUES
 
 
 def everything() -> str:

@@ -14,6 +14,8 @@ CROWD = (
 )
 RACES = "tests/races/test_transition_races.py"
 BUNDLES = "tests/integration/test_bundles.py"
+QUEUES = "tests/integration/test_queues.py"
+PAUSES = "tests/races/test_queue_pauses.py"
 
 DISPATCHING = "tasks_app/transitions/dispatching.py"
 OPERATING = "tasks_app/transitions/operating.py"
@@ -217,6 +219,34 @@ MUTANTS = (
         "until",
         "tests/integration/test_sinks.py"
         "::test_a_receiver_that_takes_part_of_a_page_is_given_the_rest",
+    ),
+    Mutant(
+        "a dispatch under way ignores the pause",
+        "tasks_app/transitions/picking.py",
+        "WHERE {_READY} AND {_DUE} AND {_NOT_PAUSED}",
+        "WHERE {_READY} AND {_DUE}",
+        f"{PAUSES}::test_a_dispatch_under_way_when_the_pause_comes_is_awaited_and_taken_back",
+    ),
+    Mutant(
+        "hints of a paused queue stay out",
+        "tasks_app/services/queues.py",
+        "    taken = _take_hints_back(name)\n",
+        "    taken = 0\n",
+        f"{QUEUES}::test_a_paused_queue_gives_nothing_and_its_hints_are_taken_back",
+    ),
+    Mutant(
+        "a pause does not wait for the dispatch under way",
+        "tasks_app/services/queues.py",
+        "    _await_dispatch()\n",
+        "",
+        f"{PAUSES}::test_a_dispatch_under_way_when_the_pause_comes_is_awaited_and_taken_back",
+    ),
+    Mutant(
+        "a queue's limit counts what runs alone",
+        "tasks_app/dispatch/loop.py",
+        "max(0, min(room, queue.concurrency - used))",
+        "min(room, queue.concurrency)",
+        f"{QUEUES}::test_no_more_tasks_of_a_queue_are_out_or_run_than_its_limit",
     ),
     Mutant(
         "an outage of the broker slows the sweeps",

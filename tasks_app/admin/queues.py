@@ -1,0 +1,137 @@
+"""The admin's queue board: what waits and runs where, settings, pause, resume, retry of the failed.
+
+Numbers here are of all tenants, unlike those of the API.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from typing_extensions import override
+
+from tasks_app.models import Queue, Tenant
+from tasks_app.selectors.queues import (
+    COUNT_CAP,
+    forget_queue_defaults,
+    queues_loaded,
+    running_by_queue,
+)
+from tasks_app.services.caller import Caller
+from tasks_app.services.queues import pause_queue, resume_queue, retry_failed
+
+
+@admin.register(Queue)
+class QueueAdmin(admin.ModelAdmin[Queue]):
+    """Queues by name."""
+
+    list_display = (
+        "name",
+        "status",
+        "ready",
+        "handed_out",
+        "running",
+        "oldest",
+        "order",
+        "concurrency",
+        "pause_reason",
+    )
+    list_filter = ("is_paused",)
+    search_fields = ("name", "description")
+    ordering = ("name",)
+    actions = ("pause_selected", "resume_selected", "retry_failed_of_selected")
+    readonly_fields = ("is_paused", "paused_by", "paused_at", "pause_reason", "created_at")
+
+    @override
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: a queue in use would come back without its settings."""
+        return False
+
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        """Allow those who hold `steer_queue`."""
+        return request.user.has_perm("tasks_app.steer_queue")
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Allow those who hold `operate_task`."""
+        return request.user.has_perm("tasks_app.operate_task")
+
+    @override
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Fix the name once it is in use."""
+        return self.readonly_fields if obj is None else (*self.readonly_fields, "name")
+
+    @override
+    def save_model(self, request: HttpRequest, obj: Queue, form: Any, change: bool) -> None:
+        """Save, and let this process forget the defaults that it remembered."""
+        super().save_model(request, obj, form, change)
+        forget_queue_defaults()
+
+    @override
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Count what waits and runs in the queues of the page, once."""
+        page = super().get_changelist_instance(request)
+        loads, running = queues_loaded([row.pk for row in page.result_list]), running_by_queue()
+        for row in page.result_list:
+            row.load = loads[row.pk] | {"running": running.get(row.pk, 0)}
+        return page
+
+    @admin.display
+    def status(self, queue: Queue) -> str:
+        """Say whether it is paused, and by whom."""
+        return f"paused by {queue.paused_by}" if queue.is_paused else "open"
+
+    @admin.display
+    def ready(self, queue: Any) -> str:
+        """Show how many tasks are ready."""
+        more = "+" if queue.load["ready"] >= COUNT_CAP else ""
+        return f"{queue.load['ready']}{more}"
+
+    @admin.display
+    def handed_out(self, queue: Any) -> int:
+        """Show how many hints are out."""
+        return int(queue.load["dispatched"])
+
+    @admin.display
+    def running(self, queue: Any) -> int:
+        """Show how many tasks run."""
+        return int(queue.load["running"])
+
+    @admin.display(description="oldest waits")
+    def oldest(self, queue: Any) -> str:
+        """Show how long the task waits that has been ready for longest."""
+        seconds = queue.load["oldest_waiting_seconds"]
+        return "-" if seconds is None else f"{seconds:.0f} s"
+
+    @admin.action(description="Pause the selected queues", permissions=["steer"])
+    def pause_selected(self, request: HttpRequest, queryset: QuerySet[Queue]) -> None:
+        """Stop starts; what runs goes on."""
+        for queue in queryset:
+            pause_queue(caller=_caller(request), name=queue.name, reason="paused in the admin")
+        self.message_user(request, f"{len(queryset)} paused.", messages.SUCCESS)
+
+    @admin.action(description="Resume the selected queues", permissions=["steer"])
+    def resume_selected(self, request: HttpRequest, queryset: QuerySet[Queue]) -> None:
+        """Let tasks start again."""
+        for queue in queryset:
+            resume_queue(caller=_caller(request), name=queue.name)
+        self.message_user(request, f"{len(queryset)} resumed.", messages.SUCCESS)
+
+    @admin.action(
+        description="Retry the failed tasks of the selected queues", permissions=["operate"]
+    )
+    def retry_failed_of_selected(self, request: HttpRequest, queryset: QuerySet[Queue]) -> None:
+        """Queue the dead letters of all tenants once more, at most 10,000 of each."""
+        tenants = list(Tenant.objects.values_list("pk", flat=True))
+        count = sum(
+            retry_failed(caller=_caller(request, tenant_id), name=queue.name)
+            for queue in queryset
+            for tenant_id in tenants
+        )
+        self.message_user(request, f"{count} queued again.", messages.SUCCESS)
+
+
+def _caller(request: HttpRequest, tenant_id: int = 0) -> Caller:
+    """Give who acts; queues are of no tenant."""
+    return Caller(tenant_id=tenant_id, actor=f"admin:{request.user.get_username()}"[:120])

@@ -1,0 +1,83 @@
+"""The queue row: what holds for a queue beside its tasks; one per name, shared by all tenants."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from tasks_app.registry import MAX_TIMEOUT_SECONDS, QUEUE_PATTERN
+
+MAX_WINDOW: Final = 100_000
+MAX_CONCURRENCY: Final = 1_000_000
+
+
+def _within(least: int, most: int) -> list[MinValueValidator | MaxValueValidator]:
+    return [MinValueValidator(least), MaxValueValidator(most)]
+
+
+class QueueOrder(models.TextChoices):
+    """Which of the ready tasks of a queue go first."""
+
+    PRIORITY = "priority", "larger priority first, then the one that was ready first"
+    OLDEST = "oldest", "the one that was ready first, whatever its priority"
+    NEWEST = "newest", "the one that was ready last, whatever its priority"
+
+
+class Queue(models.Model):
+    """A named queue. A column that is null leaves the matter to the platform's settings."""
+
+    name = models.CharField(
+        max_length=100,
+        primary_key=True,
+        validators=[RegexValidator(QUEUE_PATTERN.pattern)],
+        help_text="1 to 100 of a-z, 0-9, dot, underscore and hyphen.",
+    )
+    description = models.CharField(max_length=1000, blank=True, default="")
+    order = models.CharField(max_length=16, choices=QueueOrder.choices, default=QueueOrder.PRIORITY)
+    priority = models.SmallIntegerField(
+        null=True, blank=True, validators=_within(-1000, 1000), help_text="Larger is sooner."
+    )
+    max_retry = models.SmallIntegerField(null=True, blank=True, validators=_within(0, 1000))
+    process_timeout = models.IntegerField(
+        null=True, blank=True, validators=_within(1, MAX_TIMEOUT_SECONDS), help_text="Seconds."
+    )
+    queue_timeout = models.IntegerField(
+        null=True, blank=True, validators=_within(1, MAX_TIMEOUT_SECONDS), help_text="Seconds."
+    )
+    retry_policy = models.JSONField(
+        null=True, blank=True, help_text="The `retry` object of a submission."
+    )
+    window_least = models.IntegerField(null=True, blank=True, validators=_within(1, MAX_WINDOW))
+    window_most = models.IntegerField(null=True, blank=True, validators=_within(1, MAX_WINDOW))
+    concurrency = models.IntegerField(
+        null=True,
+        blank=True,
+        validators=_within(1, MAX_CONCURRENCY),
+        help_text="Most tasks that are handed out or run at a time, of all tenants together.",
+    )
+    is_paused = models.BooleanField(default=False, editable=False)
+    paused_by = models.CharField(max_length=120, default="", editable=False)
+    paused_at = models.DateTimeField(null=True, editable=False)
+    pause_reason = models.CharField(max_length=500, default="", editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "taskmill_queue"
+        permissions = [("steer_queue", "Can pause and resume queues")]
+        constraints = [
+            models.CheckConstraint(
+                name="queue_order_known", condition=Q(order__in=QueueOrder.values)
+            ),
+            models.CheckConstraint(
+                name="queue_paused_since",
+                condition=Q(is_paused=True, paused_at__isnull=False)
+                | Q(is_paused=False, paused_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
