@@ -57,7 +57,7 @@ def test_request_errors_are_client_errors_and_infrastructure_errors_can_be_repea
 
 
 def test_every_setting_says_what_it_means_and_its_default_is_within_its_bounds() -> None:
-    for item in (item for _, kind in SETTINGS for item in dataclasses.fields(kind)):
+    for item in (item for kind in SETTINGS for item in dataclasses.fields(kind)):
         assert item.metadata["doc"].endswith("."), item.name
         least, most = item.metadata["least"], item.metadata["most"]
         if least is not None:
