@@ -55,7 +55,7 @@ class Size:
 
 SHORT = Size(websockets=30, streams=12, hubs=4, receivers=1)
 LONG = Size(
-    websockets=130,
+    websockets=133,
     streams=50,
     hubs=12,
     receivers=4,
