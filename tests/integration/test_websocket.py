@@ -374,7 +374,7 @@ def test_other_addresses_are_no_sockets(server: Web) -> None:
 
     async def scenario() -> None:
         for path in ("/ws/v1/none", "/", "/api/v1/tasks", "/ws/v1/tasks/"):
-            with pytest.raises(InvalidStatus, match="403"):
+            with pytest.raises(InvalidStatus, match="404"):
                 async with opened(server, token, path=path):
                     pass
 
