@@ -30,13 +30,13 @@ NAME: Final = Parameter(
 MAX_GRACE_SECONDS: Final = 3_153_600_000
 
 
-class PauseBody(Strict):
+class QueuePause(Strict):
     """Why a queue is paused; shown with every task that waits in it."""
 
     reason: Annotated[Text, Field(max_length=500)] = ""
 
 
-class CleanBody(Strict):
+class QueueClean(Strict):
     """Which finished tasks of a queue to delete."""
 
     grace_period: Annotated[float, Field(ge=0, le=MAX_GRACE_SECONDS)] = Field(
@@ -45,7 +45,7 @@ class CleanBody(Strict):
     status: Literal["success", "failed", "error", "cancelled", "timeout"]
 
 
-class EmptyBody(Strict):
+class QueueNoFields(Strict):
     """A body that says nothing."""
 
 
@@ -170,7 +170,7 @@ def _steering(name: str, summary: str, description: str) -> Operation:
         summary=summary,
         description=description,
         path=(NAME,),
-        body=PauseBody if name == "pause_queue" else EmptyBody,
+        body=QueuePause if name == "pause_queue" else QueueNoFields,
         is_body_required=False,
         replies={200: Reply(description="The queue.", model=QueueDetail)},
         problems=(QueueNotFound,),
@@ -193,7 +193,7 @@ class QueuePauseView(QueueView):
     def post(self, request: Request, **_: Any) -> Response:
         """Pause it."""
         self.check()
-        body = read_body(PauseBody, request)
+        body = read_body(QueuePause, request)
         queues.pause_queue(caller=self.caller, name=self.name, reason=body.reason)
         return Response(self.shown())
 
@@ -211,7 +211,7 @@ class QueueResumeView(QueueView):
     def post(self, request: Request, **_: Any) -> Response:
         """Resume it."""
         self.check()
-        read_body(EmptyBody, request)
+        read_body(QueueNoFields, request)
         queues.resume_queue(caller=self.caller, name=self.name)
         return Response(self.shown())
 
@@ -230,7 +230,7 @@ class QueueCleanView(QueueView):
                 " oldest first, at most 10,000 a call. Tasks that wait or run stay."
             ),
             path=(NAME,),
-            body=CleanBody,
+            body=QueueClean,
             replies={200: Reply(description="How many were deleted.", model=Count)},
             problems=(QueueNotFound,),
         )
@@ -239,7 +239,7 @@ class QueueCleanView(QueueView):
     def post(self, request: Request, **_: Any) -> Response:
         """Delete them and say how many there were."""
         self.check()
-        body = read_body(CleanBody, request)
+        body = read_body(QueueClean, request)
         count = queues.clean_queue(
             caller=self.caller, name=self.name, state=body.status, grace_seconds=body.grace_period
         )
@@ -257,7 +257,7 @@ class QueueRetryView(QueueView):
             summary="Run the failed tasks of a queue again",
             description="Your dead letters of it, at most 10,000 a call; attempts anew.",
             path=(NAME,),
-            body=EmptyBody,
+            body=QueueNoFields,
             is_body_required=False,
             replies={202: Reply(description="How many were queued.", model=Count)},
             problems=(QueueNotFound,),
@@ -267,7 +267,7 @@ class QueueRetryView(QueueView):
     def post(self, request: Request, **_: Any) -> Response:
         """Queue them and say how many there were."""
         self.check()
-        read_body(EmptyBody, request)
+        read_body(QueueNoFields, request)
         count = queues.retry_failed(caller=self.caller, name=self.name)
         return Response({"count": count}, status=202)
 

@@ -117,7 +117,8 @@ def queues_with_row(cursor: Cursor) -> list[str]:
 
 _IS_IN_USE: Final = """
 SELECT EXISTS (SELECT 1 FROM taskmill_queue WHERE name = %(name)s)
-    OR EXISTS (SELECT 1 FROM taskmill_task WHERE tenant_id = %(tenant)s AND queue = %(name)s)
+    OR (SELECT queue FROM taskmill_task WHERE tenant_id = %(tenant)s AND queue >= %(name)s
+        ORDER BY queue LIMIT 1) IS NOT DISTINCT FROM %(name)s
     OR EXISTS (SELECT 1 FROM taskmill_worker WHERE %(name)s = ANY(queues))
 """
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from tasks_app.dispatch import backlog
 from tasks_app.feed import reading
 from tasks_app.maintenance import prune
-from tasks_app.models import Task
+from tasks_app.models import QueueOrder, Task
 from tasks_app.relay import loop as relay
 from tasks_app.selectors import (
     Place,
@@ -22,11 +23,13 @@ from tasks_app.selectors import (
     TaskOrder,
     history,
     list_query,
+    queues,
     task_types,
     tasks,
     waiting,
 )
 from tasks_app.selectors.dead_letters import DeadLetterFilter
+from tasks_app.services import queues as steering
 from tasks_app.transitions import dispatching, leases, operating, recovering
 from tests.factories import make_tenant
 
@@ -222,10 +225,48 @@ def test_every_look_at_the_feed_reads_an_index(filled: dict[str, int], name: str
     check_plan(query, more | values, most=3_000)
 
 
+BOARD = {
+    "names": queues._IN_USE,
+    "is queue": queues._IS_IN_USE,
+    "ready": queues._MINE,
+    "ready for operators": queues._EVERYBODYS,
+    "late": queues._LATE,
+    "finished": queues._FINISHED,
+    "running": queues._RUNNING,
+    "active": queues._ACTIVE,
+    "to clean": steering._OLD,
+}
+
+
+@pytest.mark.parametrize("name", BOARD)
+@pytest.mark.parametrize("tenant", ["big", "small"])
+def test_every_query_of_the_queue_board_reads_an_index(
+    filled: dict[str, int], name: str, tenant: str
+) -> None:
+    values = {
+        "tenant": filled[tenant],
+        "names": [f"queue-{number}" for number in range(5)],
+        "name": "queue-3",
+        "state": "failed",
+        "declared": ["default"],
+        "most": 1_000,
+        "cap": 1_000,
+        "seconds": 300,
+        "grace": 60.0,
+    }
+    check_plan(BOARD[name], values, most=12_000)
+
+
 ERROR = '{"code": "X"}'
 PAST = {"grace": 5.0, "max_rescues": 3}
 ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
-    "dispatch": (dispatching._DISPATCH, {"queue": "queue-3", "room": 100}),
+    "look": (backlog._READY, {"seen": 15.0}),
+    **{
+        f"dispatch {order}": (dispatching._DISPATCH[order], {"queue": "queue-3", "room": 100})
+        for order in QueueOrder
+    },
+    "slots of a queue": (dispatching._ACTIVE, {"queue": "queue-3"}),
+    "take back": (dispatching._TAKE_BACK, {"queue": "queue-3"}),
     "unblock": (dispatching._UNBLOCK, {}),
     "sweep": (dispatching._SWEEP, {"publish_grace": 15.0, "redispatch": 30.0}),
     "promote": (dispatching._PROMOTE, {}),
