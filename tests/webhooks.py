@@ -72,8 +72,8 @@ def wait_delivery(delivery_id: Any, *, tries: int | None = None, state: str = ""
     """Wait until a delivery has so many logged tries, or this state."""
 
     def look() -> WebhookDelivery | None:
-        row = WebhookDelivery.objects.get(id=delivery_id)
         is_there = tries is None or tries_logged(delivery_id) >= tries
+        row = WebhookDelivery.objects.get(id=delivery_id)  # after the look at its tries
         return row if is_there and (not state or row.state == state) else None
 
     return wait_for(look, reason=f"{tries} tries, state {state}")
