@@ -133,7 +133,7 @@ class Platform:
 
         def is_ready() -> bool:
             for name, part in self.parts.items():
-                assert part.popen.poll() is None, f"{name} ended:\n{part.output()[-3000:]}"
+                assert part.popen.poll() is None, f"{name} ended:\n{part.output()[-12000:]}"
             try:
                 answer = httpx.get(f"http://127.0.0.1:{self.port}/livez", timeout=2)
             except httpx.TransportError:

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from notifications.models import WebhookDelivery
 from notifications.webhooks import claims, selectors
 from tasks_app.selectors import receivers
 from tests.factories import make_tenant
+from tests.many_tasks import insert_many_tasks
 
 pytestmark = pytest.mark.django_db
 ROWS = 100_000
@@ -37,6 +38,8 @@ FROM (SELECT n, n %% 5 = 0 OR n %% 300 = 7 AS is_pending FROM generate_series(1,
 def filled(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     with django_db_blocker.unblock():
         tenant = make_tenant("plans-webhooks")
+        with transaction.atomic():
+            insert_many_tasks(5_000)  # of an empty table every page is read, which is none
         with connection.cursor() as cursor:
             cursor.execute(_FILL, {"tenant": tenant.id, "rows": ROWS})
             cursor.execute("VACUUM ANALYZE taskmill_webhook_delivery")

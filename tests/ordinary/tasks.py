@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 from celery import shared_task
 
 
@@ -13,3 +16,12 @@ def add(left: int, right: int) -> int:
 @shared_task
 def total(numbers: list[int]) -> int:
     return sum(numbers)
+
+
+@shared_task(acks_late=True)
+def wait_for_file(started: str, go: str) -> None:
+    """Stay unacknowledged until a file is there."""
+    Path(started).touch()
+    end = time.monotonic() + 60
+    while not Path(go).exists() and time.monotonic() < end:
+        time.sleep(0.05)
