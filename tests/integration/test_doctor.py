@@ -106,6 +106,9 @@ def test_a_valkey_that_evicts_is_a_fault(valkey: Any) -> None:
             client.config_set("maxmemory-policy", "noeviction")
 
 
+STOP_QUEUE = "ra:stop_server(quorum_queues, {'%2F_doctor.quorum', node()})."
+
+
 def test_queues_and_confirms_of_rabbitmq_are_checked(rabbitmq: Any, settings: Any) -> None:
     quorum = {"x-queue-type": "quorum"}
     settings.BROKER_QUEUE = lambda name: kombu.Queue(
@@ -120,6 +123,8 @@ def test_queues_and_confirms_of_rabbitmq_are_checked(rabbitmq: Any, settings: An
         assert "delete_queue doctor.classic" in broker.queue_type(opened, "doctor.classic").fix
         channel.queue_declare("doctor.quorum", durable=True, auto_delete=False, arguments=quorum)
         assert broker.queue_type(opened, "doctor.quorum").detail == "quorum"
+        rabbitmq.control("eval", STOP_QUEUE)
+        assert "delete_queue doctor.quorum" in broker.queue_type(opened, "doctor.quorum").fix
         assert broker.confirms(opened).is_ok
         rabbitmq.control("set_permissions", rabbitmq.user, "^$", "^$", "^$")
         try:

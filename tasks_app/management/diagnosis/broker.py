@@ -65,7 +65,31 @@ def queue_type(connection: kombu.Connection, name: str) -> Finding:
             fix=f"stop the workers, `rabbitmqctl delete_queue {name}`, start them again: "
             "tasks are in the database and none is lost",
         )
+    if reason := _refusal(connection, name):
+        return Finding(
+            check=check,
+            detail=f"it gives no messages: {reason}",
+            fix="start the nodes that hold it; if they run, its data is lost to RabbitMQ:"
+            f" `rabbitmqctl delete_queue {name}`, then restart the workers: tasks are in the"
+            " database and none is lost",
+        )
     return Finding(check=check, detail="quorum")
+
+
+def _refusal(connection: kombu.Connection, name: str) -> str:
+    """Say why a queue gives no messages, or "".
+
+    A declaration is answered for a queue whose processes are gone too (a node killed right after
+    the first declaration leaves one behind); a message is not. One that comes is given back. The
+    refusal ends the connection, so it is one of its own.
+    """
+    with connection.clone() as own:
+        try:
+            channel: Any = own.channel()
+            channel.basic_get(name, no_ack=False)
+        except (amqp.AMQPError, OSError) as error:
+            return str(error)
+    return ""
 
 
 def confirms(connection: kombu.Connection) -> Finding:
