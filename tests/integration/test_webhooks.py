@@ -298,16 +298,17 @@ def test_a_receiver_that_dribbles_is_cut_off_and_delays_no_other(shop: Receiver)
         for _ in range(30):
             make_task(tenant)
         sequence_events()
-        with running_webhooks(total_seconds=1.0, concurrency=100, receiver_concurrency=4):
+        with running_webhooks(total_seconds=4.0, concurrency=100, receiver_concurrency=4):
             slow.wait(4)
             make_endpoint(tenant, shop.url, types=["task.started"])
             make_task(tenant, state="running")
-            shop.wait(1, seconds=0.9)
+            shop.wait(1)
             timeouts = WebhookTry.objects.filter(error="timeout")
+            assert not timeouts.exists(), "the other one waited for the slow ones"
             wait_for(lambda: timeouts.count() >= 4, reason="the slow ones are given up")
             wait_for(lambda: len(slow.received) in (5, 6, 7, 8), reason="the circuit is closed")
         found = list(timeouts)
-    assert all(900 <= one.duration_ms < 2_500 for one in found)
+    assert all(3_900 <= one.duration_ms < 50_000 for one in found)
     assert len(slow.received) <= 8
     assert delivery_states(stuck) == {"pending": 31}
 
