@@ -47,7 +47,7 @@ env: .venv/.run ## Print TASKMILL_URL and TASKMILL_TOKEN for a shell: eval "$(ma
 
 test: .venv/.ready ## Install what the tests need where it is missing, and run them
 	@bash tests/install_servers.sh
-	$(PY) -m pytest -m "not soak" -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint types arch migrations test ## Exactly what the continuous integration checks
 
