@@ -115,6 +115,7 @@ DATABASES = {
         **_database,
         "OPTIONS": {
             **_database.get("OPTIONS", {}),
+            "prepare_threshold": 5,  # or psycopg prepares nothing, see db.prepared_cursor
             "pool": {"min_size": 1, "max_size": 8, "timeout": 5},
             "options": "-c statement_timeout=30000 -c lock_timeout=5000 "
             "-c idle_in_transaction_session_timeout=30000",

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from django.db import connection
 
+from tasks_app.db import prepared_cursor
 from tasks_app.errors import TaskNotFound
 from tasks_app.selectors.rows import SELECTED, task_row
 
@@ -25,7 +26,7 @@ def find_task(*, tenant_id: int, task_id: uuid.UUID) -> dict[str, Any]:
     Raises:
         TaskNotFound: no such task of this tenant.
     """
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_ONE, {"id": task_id, "tenant": tenant_id})
         values = cursor.fetchone()
     if values is None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from django.db import connection, transaction
 
+from tasks_app.db import prepared_cursor
 from tasks_app.errors import DuplicateTask, RequestError, ValidationFailed
 from tasks_app.selectors import find_task, live_task_of_key
 from tasks_app.services.caller import Caller
@@ -58,7 +59,7 @@ def submit_task(*, caller: Caller, submission: Submission, origin: Origin = BY_H
 
 def _submit(task: NewTask, submission: Submission) -> Submitted:
     for _ in range(UNIQUE_TRIES):
-        with connection.cursor() as cursor:
+        with prepared_cursor() as cursor:
             if insert_tasks(cursor, [task]):
                 return Submitted(task_id=task.id)
         holder = live_task_of_key(tenant_id=task.tenant_id, unique_key=str(task.unique_key))
