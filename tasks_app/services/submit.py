@@ -173,6 +173,7 @@ _COPIED: Final = (
     "tags",
     "concurrency_key",
     "max_concurrency",
+    "concurrency_strategy",
     "webhook_urls",
 )
 
