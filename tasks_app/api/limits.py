@@ -99,17 +99,19 @@ class ConcurrencyKeyView(ApiView):
 
     def get(self, _request: Request, **_: Any) -> Response:
         """Show it."""
-        found = key_shown(tenant_id=self.caller.tenant_id, key=self.key)
-        if found is None:
-            raise ConcurrencyKeyNotFound(f"there is no concurrency key {self.key!r}", key=self.key)
-        return Response(found)
+        return Response(self._shown())
 
     def patch(self, request: Request, **_: Any) -> Response:
         """Pin or lift what is pinned."""
-        body = read_body(LimitSettings, request)
-        change_key_limit(caller=self.caller, key=self.key, columns=body.columns())
-        found = key_shown(tenant_id=self.caller.tenant_id, key=self.key)
-        return Response(found or _unused(self.key))
+        columns = read_body(LimitSettings, request).columns()
+        change_key_limit(caller=self.caller, key=self.key, columns=columns)
+        return Response(self._shown(_unused(self.key) if columns else None))
+
+    def _shown(self, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:
+        found = key_shown(tenant_id=self.caller.tenant_id, key=self.key) or otherwise
+        if found is None:
+            raise ConcurrencyKeyNotFound(f"there is no concurrency key {self.key!r}", key=self.key)
+        return found
 
 
 def _unused(key: str) -> dict[str, Any]:

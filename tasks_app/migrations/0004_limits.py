@@ -44,7 +44,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='task',
             name='blocked_by',
-            field=models.CharField(help_text='The rule that refused it; kept until it is let go.', max_length=240, null=True),
+            field=models.CharField(help_text='The rule that refused it.', max_length=240, null=True),
+        ),
+        migrations.AddField(
+            model_name='task',
+            name='let_go_by',
+            field=models.CharField(help_text='The rule that let it go, until it is decided about.', max_length=240, null=True),
         ),
         migrations.AddField(
             model_name='task',
@@ -57,7 +62,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='task',
-            index=models.Index(condition=models.Q(('blocked_by__isnull', False), ('state', 'queued')), fields=['blocked_by', 'queue'], name='task_let_go'),
+            index=models.Index(condition=models.Q(('let_go_by__isnull', False)), fields=['let_go_by', 'queue'], name='task_let_go'),
         ),
         migrations.RunSQL(
             "UPDATE taskmill_task SET blocked_by = 'slots/key/' || tenant_id || '/' || concurrency_key"

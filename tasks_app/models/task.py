@@ -90,7 +90,10 @@ class Task(models.Model):
         max_length=16, default="queue", db_default="queue", help_text="When its key is full."
     )
     blocked_by = models.CharField(  # noqa: DJ001 - null is "by nothing"
-        max_length=240, null=True, help_text="The rule that refused it; kept until it is let go."
+        max_length=240, null=True, help_text="The rule that refused it."
+    )
+    let_go_by = models.CharField(  # noqa: DJ001 - null is "by nothing"
+        max_length=240, null=True, help_text="The rule that let it go, until it is decided about."
     )
     unique_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "not unique"
     webhook_urls = models.JSONField(null=True)
@@ -190,9 +193,9 @@ class Task(models.Model):
                 condition=Q(state="blocked"),
             ),
             models.Index(
-                fields=["blocked_by", "queue"],
+                fields=["let_go_by", "queue"],
                 name="task_let_go",
-                condition=Q(state="queued", blocked_by__isnull=False),
+                condition=Q(let_go_by__isnull=False),
             ),
             models.Index(
                 fields=["finished_at"], name="task_finished", condition=Q(finished_at__isnull=False)

@@ -25,7 +25,7 @@ from tasks_app.transitions.limiting import (
     subjects_of,
 )
 from tasks_app.transitions.picking import ORDERS, pick_of
-from tasks_app.transitions.sql import MOVED, TOUCH, event
+from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event
 from tasks_app.transitions.strategies import carry_out_strategies
 
 _RETURNED: Final = f"""{MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority,
@@ -41,7 +41,7 @@ WITH {pick_of(order)}, free AS (
 ), moved AS (
     UPDATE taskmill_task t SET
         state = 'dispatched', dispatch_seq = t.dispatch_seq + 1, dispatched_at = taskmill_now(),
-        published_at = NULL, blocked_by = NULL, {TOUCH}
+        published_at = NULL, blocked_by = NULL, let_go_by = NULL, {TOUCH}
     FROM free f WHERE t.id = f.id RETURNING {_RETURNED}
 ), {event(kind="'task.dispatched'", from_state="'queued'", order=by.format(t=""))}
 SELECT id, dispatch_seq, type, queue, process_timeout, NULL::bigint AS tenant_id,
@@ -68,8 +68,8 @@ WITH verdict AS (
         state = CASE WHEN v.rule IS NULL THEN 'dispatched' ELSE 'blocked' END,
         dispatch_seq = t.dispatch_seq + (v.rule IS NULL)::int,
         dispatched_at = CASE WHEN v.rule IS NULL THEN taskmill_now() END,
-        published_at = NULL, blocked_by = v.rule, {TOUCH}
-    FROM verdict v WHERE t.id = v.id AND t.state || '' = 'queued'
+        published_at = NULL, blocked_by = v.rule, let_go_by = NULL, {TOUCH}
+    FROM verdict v WHERE t.id = v.id AND {STATE} = 'queued'
     RETURNING {_RETURNED}, v.reason, v.place
 ), {event(kind="'task.' || m.state", from_state="'queued'", data="m.reason", order="place")}
 SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved

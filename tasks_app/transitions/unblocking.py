@@ -4,9 +4,9 @@ Called by the dispatch loop, in the transaction that holds its leader row. One c
 bounded number of rules, which it finds by jumping from one to the next in the index `task_blocked`,
 and the next call goes on from there: what it costs does not grow with what is parked.
 
-A task that is let go keeps `blocked_by` until it is decided about, so that its rule's room is not
-given to others meanwhile. That holds within a queue alone: another queue may have no worker, and
-would then hold the rule for ever.
+A task that is let go names its rule in `let_go_by` until it is decided about, so that the rule's
+room is not given to others meanwhile. That holds within a queue alone: another queue may have no
+worker, and would then hold the rule for ever.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 from tasks_app.db import Cursor
 from tasks_app.limits import Rule, decide
 from tasks_app.transitions.limiting import Limits, Subject, read_limits, subjects_of
-from tasks_app.transitions.sql import MOVED, TOUCH, event, reason
+from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event, reason
 
 Place = tuple[str, str]
 """A rule and a queue in which tasks are parked by it."""
@@ -43,10 +43,10 @@ WITH RECURSIVE place AS (
 SELECT blocked_by, queue, max_concurrency FROM place LIMIT %(most)s
 """
 
-_LET_GO: Final = """
-SELECT blocked_by, queue, count(*) FROM taskmill_task
-WHERE state = 'queued' AND blocked_by = ANY(%(rules)s::text[]) GROUP BY 1, 2
-"""
+_LET_GO: Final = f"""
+SELECT let_go_by, queue, count(*) FROM taskmill_task t
+WHERE let_go_by = ANY(%(rules)s::text[]) AND {STATE} = 'queued' GROUP BY 1, 2
+"""  # noqa: S608 - built from constants
 
 _FIRST: Final = """
 SELECT c.* FROM unnest(%(rules)s::text[], %(queues)s::text[], %(room)s::int[])
@@ -66,17 +66,18 @@ _FIELDS: Final = (
 
 _UNBLOCK: Final = f"""
 WITH moved AS (
-    UPDATE taskmill_task t SET state = 'queued', {TOUCH}
-    WHERE t.id = ANY(%(ids)s::uuid[]) AND t.state || '' = 'blocked' RETURNING {MOVED}
+    UPDATE taskmill_task t SET
+        state = 'queued', blocked_by = NULL, let_go_by = t.blocked_by, {TOUCH}
+    WHERE t.id = ANY(%(ids)s::uuid[]) AND {STATE} = 'blocked' RETURNING {MOVED}
 ), {event(kind="'task.queued'", from_state="'blocked'", data=reason("limit_free"))}
 SELECT count(*) FROM moved
 """  # noqa: S608 - built from constants
 
-_BLAME: Final = """
+_BLAME: Final = f"""
 UPDATE taskmill_task t SET blocked_by = v.rule
 FROM unnest(%(ids)s::uuid[], %(rules)s::text[]) AS v(id, rule)
-WHERE t.id = v.id AND t.state || '' = 'blocked'
-"""
+WHERE t.id = v.id AND {STATE} = 'blocked'
+"""  # noqa: S608 - built from constants
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class ReferenceTask:
     hand_backs: int = 0
     dispatch_seq: int = 0
     blocked_by: str | None = None
+    let_go_by: str | None = None
     trail: list[tuple[str | None, str]] = field(default_factory=list)
     ended: dict[int, EndedAttempt] = field(default_factory=dict)
     once: dict[str, int] = field(default_factory=dict)
@@ -159,14 +160,14 @@ class Reference:
             if key is not None and (key in closed or active[key] >= (limit or 0)):
                 self._move(task, "blocked")
                 task.dispatched_at = None
-                task.blocked_by = key
+                task.blocked_by, task.let_go_by = key, None
                 closed.add(key)
                 parked += 1
             else:
                 if key is not None:
                     active[key] += 1
                 self._move(task, "dispatched")
-                task.blocked_by = None
+                task.blocked_by = task.let_go_by = None
                 task.dispatch_seq += 1
                 task.dispatched_at = self.now
                 hints.append((task.id, task.dispatch_seq))
@@ -182,7 +183,7 @@ class Reference:
                 key=lambda one: one.order,
             )
             used = self._active(key) + sum(
-                (one.blocked_by, one.queue) == (key, queue) for one in self._in("queued")
+                (one.let_go_by, one.queue) == (key, queue) for one in self._in("queued")
             )
             for task in parked[: max(0, (parked[0].limit or 0) - used)]:
                 if used >= (task.limit or 0):
@@ -191,6 +192,7 @@ class Reference:
                 freed.append(task)
         for task in freed:
             self._move(task, "queued")
+            task.blocked_by, task.let_go_by = None, task.blocked_by
         return len(freed)
 
     def _hinted(self, hint: tuple[uuid.UUID, int]) -> ReferenceTask | None:
