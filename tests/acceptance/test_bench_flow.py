@@ -23,4 +23,4 @@ def test_a_smoke_run_prints_a_ratio_for_each_kind_of_load(tmp_path: Path) -> Non
     [path] = tmp_path.glob("flow-*.jsonl")
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert [one["load"] for one in found] == [name for name, _, _ in rows]
-    assert all(len(one["turns"]) == 1 for one in found)
+    assert [len(one["rates"]) for one in found] == [1] * 4
