@@ -285,8 +285,8 @@ def _check_name(task_type: str) -> None:
 
 def _read_rate(task_type: str, rate: str | None) -> Rate | None:
     try:
-        return None if rate is None else parse_rate(rate)
-    except (ValueError, TypeError) as error:
+        return None if rate is None else parse_rate(str(rate))
+    except ValueError as error:
         raise HandlerDeclarationError(f"handler {task_type}: rate: {error}") from error
 
 

@@ -37,6 +37,11 @@ class LimitAdmin(admin.ModelAdmin[Limit]):
     readonly_fields = ("declared_concurrency", "declared_rate", "changed_by", "changed_at")
 
     @override
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: with the row would go what the handler declares; empty the fields instead."""
+        return False
+
+    @override
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Fix what a limit is of once it is made."""
         return (

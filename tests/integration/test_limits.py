@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from tasks_app.registry import handler
 from tasks_app.services.caller import Caller
 from tasks_app.services.limits import change_key_limit, change_type_limit
 from tasks_app.services.queues import change_queue
+from tasks_app.transitions import unblocking
 from tests.engines import Dispatcher, dispatcher, new_queue, read_hints
 from tests.factories import claim, make_task, make_tenant, make_worker, task_column, task_state
 from tests.processes import wait_for
@@ -346,3 +348,15 @@ def test_ten_thousand_keys_that_wait_cost_a_bounded_look_and_each_gets_its_turn(
         assert freed == 2
         assert looks == -(-MANY_KEYS // 300) + (MANY_KEYS % 300 == 0)
         print(f"{looks} looks at {MANY_KEYS} keys, the longest {longest * 1000:.1f} ms")
+        place = ("slots/key", "")
+        cursor.execute(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {unblocking._BLOCKED}",
+            {"rule": place[0], "queue": place[1], "most": unblocking.RULES_AT_A_TIME},
+        )
+        plan = cursor.fetchone()[0]
+    text = plan if isinstance(plan, str) else json.dumps(plan)
+    assert "task_blocked" in text
+    assert "Seq Scan" not in text
+    (found_plan,) = json.loads(text)
+    buffers = found_plan["Plan"]["Shared Hit Blocks"] + found_plan["Plan"]["Shared Read Blocks"]
+    assert buffers <= 10 * unblocking.RULES_AT_A_TIME, buffers
