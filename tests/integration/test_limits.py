@@ -299,6 +299,17 @@ def test_hints_leave_in_order_whether_or_not_they_have_rules(
     assert [hint.task_id for hint in read_hints(queue)] == [str(one) for one in tasks]
 
 
+def test_a_free_slot_lets_one_task_go_however_often_it_is_looked_for(
+    bench: Dispatcher, queue: str, tenant: Tenant
+) -> None:
+    tasks = [make_task(tenant, queue=queue, **KEY) for _ in range(5)]
+    assert rounds(bench) == 2
+    finish(tasks[0])
+    with connection.cursor() as cursor:
+        assert [transitions.unblock(cursor).count for _ in range(3)] == [1, 0, 0]
+    assert rounds(bench) == 1
+
+
 def test_a_task_of_a_queue_without_workers_does_not_keep_a_rule_from_others(
     bench: Dispatcher, queue: str, tenant: Tenant
 ) -> None:
@@ -307,15 +318,18 @@ def test_a_task_of_a_queue_without_workers_does_not_keep_a_rule_from_others(
     one: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 1}
     holder = make_task(tenant, queue=queue, **one)
     assert rounds(bench) == 1
-    there = make_task(tenant, queue=unserved, priority=9, **one)
-    rounds(bench, 1)
-    here = make_task(tenant, queue=queue, **one)
-    rounds(bench, 1)
+    there = make_task(tenant, queue=unserved, **one)
+    assert rounds(bench) == 0
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM taskmill_worker WHERE %s = ANY(queues)", [unserved])
     finish(holder)
+    assert rounds(bench) == 0
+    assert (task_state(there), task_column(there, "blocked_by")) == ("queued", None)
+    second, third = (make_task(tenant, queue=queue, **one) for _ in range(2))
     assert rounds(bench) == 1
-    assert (task_state(there), task_state(here)) == ("queued", "dispatched")
+    finish(second)
+    assert rounds(bench) == 1
+    assert (task_state(there), task_state(third)) == ("queued", "dispatched")
 
 
 MANY_KEYS, WAITING = 10_000, 3

@@ -138,18 +138,6 @@ MUTANTS = (
         "interrupts = t.interrupts + 1, epoch = t.epoch - 1,",
     ),
     Mutant(
-        "limit of a key without the dispatched",
-        DISPATCHING,
-        "a.state IN ('dispatched', 'running', 'cancelling')) END AS fits",
-        "a.state IN ('running', 'cancelling')) END AS fits",
-    ),
-    Mutant(
-        "a key held by a queue without workers",
-        DISPATCHING,
-        "AND r.concurrency_key = u.concurrency_key AND r.queue = b.queue",
-        "AND r.concurrency_key = u.concurrency_key",
-    ),
-    Mutant(
         "unique keys without their conflict clause",
         SUBMITTING,
         "WHERE unique_key IS NOT NULL AND finished_at IS NULL\n        DO NOTHING",
@@ -251,10 +239,10 @@ MUTANTS = (
         f"{PAUSES}::test_a_dispatch_under_way_when_the_pause_comes_is_awaited_and_taken_back",
     ),
     Mutant(
-        "a queue's limit counts what runs alone",
-        "tasks_app/dispatch/loop.py",
-        "max(0, min(room, queue.concurrency - used))",
-        "min(room, queue.concurrency)",
+        "a queue's limit counts nothing",
+        LIMITING,
+        "state.concurrency is None else state.concurrency - state.used",
+        "state.concurrency is None else state.concurrency",
         f"{QUEUES}::test_no_more_tasks_of_a_queue_are_out_or_run_than_its_limit",
     ),
     Mutant(
@@ -320,8 +308,9 @@ MUTANTS = (
     Mutant(
         "what is let go is let go again",
         UNBLOCKING,
-        "taken.get(name, 0) + coming.get((name, queue), 0)",
-        "taken.get(name, 0)",
+        "    return {(rule, queue): count for rule, queue, count in cursor.fetchall()}",
+        "    return {}",
+        f"{LIMITS}::test_a_free_slot_lets_one_task_go_however_often_it_is_looked_for",
     ),
     Mutant(
         "a rule's room is held by a queue without workers",
