@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(shell for name in python3 python3.14 python3.13 python3.
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name"; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo env test check lint types arch migrations fmt bench bench-live mutants soak docs
+.PHONY: help setup run demo env test check lint types arch migrations fmt bench bench-live bench-flow mutants soak docs
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,6 +76,9 @@ bench: .venv/.ready ## Measure this machine beside its peers (ARGS=--quick for a
 
 bench-live: .venv/.ready ## Measure how fast events reach live connections (ARGS=--quick for a smoke run)
 	$(PY) -m bench.live $(ARGS)
+
+bench-flow: .venv/.ready ## Measure what limits cost (ARGS=--quick for a smoke run)
+	$(PY) -m bench.flow $(ARGS)
 
 mutants: .venv/.ready ## Break the protocol in known ways; each break must turn a test red
 	$(PY) -m tests.mutants.run $(ARGS)

@@ -116,6 +116,13 @@ class QueueExists(RequestError):
     http_status = 409
 
 
+class ConcurrencyKeyNotFound(RequestError):
+    """There is no such concurrency key: no unfinished task of yours has it, no limit is pinned."""
+
+    code = "concurrency_key_not_found"
+    http_status = 404
+
+
 class UnknownTaskType(RequestError):
     """No handler of this type is registered; `GET /api/v1/task-types` lists those that are."""
 

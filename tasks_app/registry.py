@@ -24,12 +24,14 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from tasks_app.conf import conf
 from tasks_app.context import TaskContext
 from tasks_app.errors import HandlerDeclarationError, UnknownTaskType
+from tasks_app.limits import Rate, parse_rate
 from tasks_app.policies import Retry
 
 TYPE_PATTERN: Final = re.compile(r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*$")
 QUEUE_PATTERN: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,99}$")
 MAX_TYPE_LENGTH: Final = 100
 MAX_TIMEOUT_SECONDS: Final = 604_800
+MAX_CONCURRENCY: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Options:
         retry: when a failed attempt is repeated; see `policy`.
         process_timeout_seconds: how long an attempt may run.
         queue_timeout_seconds: how long a task may wait for its first start.
+        concurrency: most tasks of the type handed out or running at a time, of all tenants.
+        rate: most tasks of the type handed out in a time, of all tenants.
     """
 
     queue: str = "default"
@@ -51,6 +55,8 @@ class Options:
     retry: Retry | None = None
     process_timeout_seconds: int | None = None
     queue_timeout_seconds: int | None = None
+    concurrency: int | None = None
+    rate: Rate | None = None
 
     @property
     def policy(self) -> Retry:
@@ -220,6 +226,8 @@ def handler(
     retry: Retry | None = None,
     timeout: int | None = None,
     queue_timeout: int | None = None,
+    concurrency: int | None = None,
+    rate: str | None = None,
     **unknown: Any,
 ) -> Callable[[Callable[..., Any]], Handler]:
     """Declare a task type.
@@ -233,7 +241,10 @@ def handler(
         retry: when a failed attempt is repeated.
         timeout: process timeout in whole seconds, 1 to 604,800.
         queue_timeout: seconds a task may wait for its first start, 1 to 604,800.
+        concurrency: most tasks of the type handed out or running at a time, 1 to 1,000,000.
+        rate: most tasks of the type handed out in any such time: `10/min`, `1000/s`, `100/15min`.
 
+    Both hold for all tenants and workers together, and can be changed while the platform runs.
     What is left out (None) is the queue's default, else the platform's: priority 0, smart retries.
 
     Raises:
@@ -251,6 +262,8 @@ def handler(
         retry=retry,
         process_timeout_seconds=timeout,
         queue_timeout_seconds=queue_timeout,
+        concurrency=concurrency,
+        rate=_read_rate(task_type, rate),
     )
     _check_options(task_type, options)
 
@@ -270,12 +283,20 @@ def _check_name(task_type: str) -> None:
         )
 
 
+def _read_rate(task_type: str, rate: str | None) -> Rate | None:
+    try:
+        return None if rate is None else parse_rate(str(rate))
+    except ValueError as error:
+        raise HandlerDeclarationError(f"handler {task_type}: rate: {error}") from error
+
+
 def _check_options(task_type: str, options: Options) -> None:
     bounds: tuple[tuple[str, int | None, int, int], ...] = (
         ("priority", options.priority, -1000, 1000),
         ("max_retry", options.max_retry, 0, 1000),
         ("timeout", options.process_timeout_seconds, 1, MAX_TIMEOUT_SECONDS),
         ("queue_timeout", options.queue_timeout_seconds, 1, MAX_TIMEOUT_SECONDS),
+        ("concurrency", options.concurrency, 1, MAX_CONCURRENCY),
     )
     for name, value, least, most in bounds:
         if value is not None and not least <= value <= most:

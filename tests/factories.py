@@ -84,7 +84,12 @@ def drive(task_id: uuid.UUID, state: str) -> None:
     if wanted in {State.SCHEDULED, State.QUEUED}:
         return
     if wanted is State.BLOCKED:
-        _set(task_id, "state = 'blocked'")
+        _set(
+            task_id,
+            "state = 'blocked', blocked_by = CASE WHEN concurrency_key IS NULL"
+            " THEN 'slots/type/0/' || type"
+            " ELSE 'slots/key/' || tenant_id || '/' || concurrency_key END",
+        )
         return
     _set(
         task_id,

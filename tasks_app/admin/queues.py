@@ -36,6 +36,7 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
         "oldest",
         "order",
         "concurrency",
+        "rate",
         "pause_reason",
     )
     list_filter = ("is_paused",)
@@ -64,8 +65,10 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
 
     @override
     def save_model(self, request: HttpRequest, obj: Queue, form: Any, change: bool) -> None:
-        """Save, and let this process forget the defaults that it remembered."""
-        super().save_model(request, obj, form, change)
+        """Save what was changed alone, for the dispatcher writes to the row meanwhile, and let this
+        process forget the defaults that it remembered.
+        """
+        obj.save(update_fields=form.changed_data if change else None)
         forget_queue_defaults()
 
     @override

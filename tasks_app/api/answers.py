@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from tasks_app.selectors.shapes import (
     Attempt,
@@ -128,9 +128,25 @@ class TypeStatistics(BaseModel):
     average_run_seconds: float | None
 
 
-class TaskTypeWithStatistics(TaskType):
-    """A task type with numbers over its latest tasks."""
+class TypeLimits(BaseModel):
+    """What holds for the tasks of a type, of all tenants and workers together."""
 
+    concurrency: int | None = Field(description="Most handed out or running at a time, in force.")
+    rate: str | None = Field(description="Most handed out in any such time, in force.")
+    rate_until: AwareDatetime | None = Field(
+        description="When the next one may go; null where one may go now."
+    )
+    set_concurrency: int | None = Field(description="Set by PATCH; null for what is declared.")
+    set_rate: str | None = Field(description="Set by PATCH; null for what is declared.")
+    used: int = Field(description="Tasks that are handed out or run; counted where a limit is.")
+    changed_by: str | None
+    changed_at: AwareDatetime | None
+
+
+class TaskTypeWithStatistics(TaskType):
+    """A task type with its limits and numbers over its latest tasks."""
+
+    limits: TypeLimits
     statistics: TypeStatistics
 
 

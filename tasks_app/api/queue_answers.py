@@ -27,6 +27,7 @@ class Queue(BaseModel):
     window_least: int | None = Field(description="Fewest tasks handed to the broker ahead.")
     window_most: int | None = Field(description="Most tasks handed to the broker ahead.")
     concurrency: int | None = Field(description="Most tasks handed out or running at a time.")
+    rate: str | None = Field(description="Most tasks handed out in any such time.")
     is_paused: bool
     paused_by: str | None
     paused_at: AwareDatetime | None

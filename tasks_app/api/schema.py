@@ -59,6 +59,7 @@ TAGS: Final = {
     "streams": "Events as they happen, and tokens to watch them with.",
     "history": "What a task did and left behind.",
     "task types": "What can be submitted, with one typed operation each.",
+    "limits": "Concurrency keys: who holds them, who waits, and the limit in force.",
     "queues": "Where tasks wait: settings, numbers, pause and resume.",
     "dead letters": "Tasks out of attempts.",
     "webhooks": "Receivers of signed events, and what was sent to them.",

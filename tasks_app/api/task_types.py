@@ -9,10 +9,13 @@ from rest_framework.response import Response
 
 from tasks_app import registry
 from tasks_app.api.answers import TaskTypeList, TaskTypeWithStatistics
+from tasks_app.api.bodies import read_body
 from tasks_app.api.operation import Operation, Reply
 from tasks_app.api.views import ApiView
 from tasks_app.selectors import type_statistics
+from tasks_app.selectors.limits import type_limits_shown
 from tasks_app.services.defaults import defaults_of
+from tasks_app.services.limits import LimitSettings, change_type_limit
 
 
 class TaskTypeCollection(ApiView):
@@ -35,24 +38,45 @@ class TaskTypeCollection(ApiView):
 
 
 class TaskTypeDetail(ApiView):
-    """`GET /task-types/{type}`."""
+    """`/task-types/{type}`."""
 
-    scopes = {"GET": "tasks:read"}
+    scopes = {"GET": "tasks:read", "PATCH": "queues:write"}
     operations = {
         "GET": Operation(
             name="get_task_type",
             tag="task types",
             summary="Get one task type",
-            description="With numbers over its latest 1,000 tasks.",
+            description="With its limits and numbers over its latest 1,000 tasks.",
             replies={200: Reply(description="The task type.", model=TaskTypeWithStatistics)},
-        )
+        ),
+        "PATCH": Operation(
+            name="change_task_type",
+            tag="task types",
+            summary="Change the limits of a task type",
+            description=(
+                "For all tenants, at once, over what its handler declares; null goes back to that."
+                " A lower limit stops only the next tasks, those that run go on."
+            ),
+            body=LimitSettings,
+            replies={200: Reply(description="The task type.", model=TaskTypeWithStatistics)},
+        ),
     }
 
     def get(self, _request: Request, **kwargs: Any) -> Response:
         """Give one task type, with statistics over its latest tasks."""
+        return Response(self._shown(registry.get_handler(kwargs["task_type"])))
+
+    def patch(self, request: Request, **kwargs: Any) -> Response:
+        """Change its limits."""
         handler = registry.get_handler(kwargs["task_type"])
+        body = read_body(LimitSettings, request)
+        change_type_limit(caller=self.caller, task_type=handler.type, columns=body.columns())
+        return Response(self._shown(handler))
+
+    def _shown(self, handler: registry.Handler) -> dict[str, Any]:
         statistics = type_statistics(tenant_id=self.caller.tenant_id, task_type=handler.type)
-        return Response(describe(handler) | {"statistics": statistics})
+        limits = type_limits_shown(task_type=handler.type)
+        return describe(handler) | {"limits": limits, "statistics": statistics}
 
 
 def describe(handler: registry.Handler) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tasks_app.api.dead_letters import (
     DeadLettersView,
 )
 from tasks_app.api.health import HealthView, LiveView, ReadyView
+from tasks_app.api.limits import ConcurrencyKeyView
 from tasks_app.api.metrics import MetricsView
 from tasks_app.api.queues import (
     QueueCleanView,
@@ -44,6 +45,7 @@ platform_routes: list[URLPattern | URLResolver] = [
     path("queues/<str:queue>/clean", QueueCleanView.as_view(), name="queue-clean"),
     path("queues/<str:queue>/retry-failed", QueueRetryView.as_view(), name="queue-retry-failed"),
     path("queues/<str:queue>/failed", QueueFailedView.as_view(), name="queue-failed"),
+    path("concurrency-keys/<path:key>", ConcurrencyKeyView.as_view(), name="concurrency-key"),
     path("dead-letters", DeadLettersView.as_view(), name="dead-letters"),
     path("dead-letters/retry", DeadLettersRetryView.as_view(), name="dead-letters-retry"),
     path("dead-letters/purge", DeadLettersPurgeView.as_view(), name="dead-letters-purge"),

@@ -25,7 +25,7 @@ class ReadyQueue:
         is_known: whether it has a row.
         window_least: of its row, or None for the platform's.
         window_most: of its row, or None for the platform's.
-        concurrency: most tasks handed out or running at a time, or None.
+        is_limited: whether it has a concurrency limit or a rate.
     """
 
     name: str
@@ -36,7 +36,7 @@ class ReadyQueue:
     order: QueueOrder = QueueOrder.PRIORITY
     window_least: int | None = None
     window_most: int | None = None
-    concurrency: int | None = None
+    is_limited: bool = False
 
 
 _READY = """
@@ -55,11 +55,12 @@ WITH RECURSIVE ready AS (
 )
 SELECT r.queue, coalesce(s.slots, 0), (SELECT count(*) FROM taskmill_task d
                                        WHERE d.state = 'dispatched' AND d.queue = r.queue),
-    q.name IS NOT NULL, false, q."order", q.window_least, q.window_most, q.concurrency
+    q.name IS NOT NULL, false, q."order", q.window_least, q.window_most,
+    q.concurrency IS NOT NULL OR q.rate IS NOT NULL
 FROM ready r LEFT JOIN served s ON s.name = r.queue LEFT JOIN taskmill_queue q ON q.name = r.queue
 WHERE r.queue IS NOT NULL AND (s.name IS NOT NULL OR q.name IS NULL) AND q.is_paused IS NOT true
 UNION ALL
-SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, NULL FROM taskmill_queue q
+SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, false FROM taskmill_queue q
 CROSS JOIN LATERAL (SELECT 1 FROM taskmill_task d
                     WHERE d.state = 'dispatched' AND d.queue = q.name LIMIT 1) AS hint
 WHERE q.is_paused
@@ -78,7 +79,7 @@ def find_ready_queues(cursor: Cursor, *, seen_seconds: float) -> list[ReadyQueue
 
 
 def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQueue:
-    is_known, is_paused, order, least, most, concurrency = row
+    is_known, is_paused, order, least, most, is_limited = row
     return ReadyQueue(
         name=name,
         slots=slots,
@@ -88,7 +89,7 @@ def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQue
         order=QueueOrder(order or QueueOrder.PRIORITY),
         window_least=least,
         window_most=most,
-        concurrency=concurrency,
+        is_limited=is_limited,
     )
 
 
@@ -107,13 +108,10 @@ def know_queues(cursor: Cursor, names: Sequence[str]) -> None:
     cursor.execute(_KNOW, {"names": list(names)})
 
 
-_ANY_BLOCKED = """
-SELECT EXISTS (SELECT 1 FROM taskmill_task
-               WHERE state = 'blocked' AND concurrency_key IS NOT NULL AND finished_at IS NULL)
-"""
+_ANY_BLOCKED = "SELECT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'blocked')"
 
 
 def is_any_blocked(cursor: Cursor) -> bool:
-    """Say whether any task is parked for a slot."""
+    """Say whether any task is parked by a rule."""
     cursor.execute(_ANY_BLOCKED)
     return bool(cursor.fetchone()[0])

@@ -25,9 +25,11 @@ from tasks_app.dispatch.backlog import (
     know_queues,
 )
 from tasks_app.dispatch.bundles import MEASURE_SECONDS, Bundle, bundle, measure_sizes
+from tasks_app.dispatch.declared import store_declared_limits
 from tasks_app.dispatch.publish import Publisher, make_publisher
 from tasks_app.dispatch.window import Window
 from tasks_app.loops import Connection, Round, Turn
+from tasks_app.registry import all_handlers
 from tasks_app.telemetry import logger
 from tasks_app.transitions import DispatchedTask
 
@@ -37,8 +39,9 @@ PACE_SECONDS = 0.005
 """Rounds do not follow faster: what is submitted meanwhile goes together."""
 
 UNBLOCK_LEAST_SECONDS = 0.02
-UNBLOCK_SHARE = 10
-"""Looking for free slots may take one part in so many of the loop's time."""
+UNBLOCK_SHARE = 5
+"""Looking for rules with room may take one part in so many of the loop's time: a tour of 10,000
+keys of which each has tasks parked takes about two seconds of it."""
 
 STAMP_SECONDS = 1.0
 MOST_PER_STATEMENT = 1000
@@ -76,6 +79,8 @@ class DispatchWork:
         self._paced_until = 0.0
         self._stamp_at = 0.0
         self._unblock_at = 0.0
+        self._unblocked_to = transitions.START
+        self._is_declared = False
         self._sizes: dict[str, int] = {}
         self._measure_at = 0.0
 
@@ -85,6 +90,9 @@ class DispatchWork:
             turn.stop.wait(early)
         self._publisher.open()
         started = monotonic()
+        if not self._is_declared:
+            store_declared_limits(turn.connection.cursor(), all_handlers())
+            self._is_declared = True
         counts = Counter(unblocked=self._unblock(turn))
         ready = self._look(turn, counts)
         rooms = {queue.name: self._room(queue, started) for queue in ready}
@@ -122,7 +130,7 @@ class DispatchWork:
         return [queue for queue in found if queue.slots and not queue.is_paused]
 
     def _unblock(self, turn: Turn) -> int:
-        """Free parked tasks whose key has a slot again, in at most a tenth of the loop's time."""
+        """Let parked tasks go whose rule has room again, in a bounded share of the time."""
         started = monotonic()
         if started < self._unblock_at:
             return 0
@@ -132,7 +140,8 @@ class DispatchWork:
             with turn.connection.transaction():
                 cursor = turn.connection.cursor()
                 turn.leadership.fence(cursor)
-                freed = transitions.unblock(cursor)
+                found = transitions.unblock(cursor, after=self._unblocked_to)
+                freed, self._unblocked_to = found.count, found.place
         ended = monotonic()
         rest = max(UNBLOCK_LEAST_SECONDS, UNBLOCK_SHARE * (ended - started))
         self._unblock_at = ended + (rest if is_any else self._settings.dispatch_poll_seconds)
@@ -151,24 +160,29 @@ class DispatchWork:
     def _dispatch(turn: Turn, ready: Sequence[ReadyQueue], rooms: dict[str, int]) -> _Sending:
         """Mark tasks as dispatched in one fenced transaction; publishing follows its commit.
 
-        A queue's concurrency limit is checked here, behind the fence, and narrows its room.
+        A queue's own limits are checked here, behind the fence, and narrow its room.
         """
         sending = _Sending()
         with turn.connection.transaction():
             cursor = turn.connection.cursor()
             turn.leadership.fence(cursor)
             for queue in ready:
-                room = rooms[queue.name]
-                if queue.concurrency is not None and room > 0:
-                    used = transitions.active_tasks(cursor, queue=queue.name)
-                    room = rooms[queue.name] = max(0, min(room, queue.concurrency - used))
-                if room > 0:
-                    tasks, parked = transitions.dispatch(
+                room, own = rooms[queue.name], None
+                if queue.is_limited and room > 0:
+                    own = transitions.read_queue_room(cursor, queue=queue.name)
+                    room = rooms[queue.name] = own.narrow(room)
+                tasks, parked = (
+                    ([], 0)
+                    if room <= 0
+                    else transitions.dispatch(
                         cursor, queue=queue.name, room=room, order=queue.order
                     )
-                    sending.batch.extend(tasks)
-                    sending.moved[queue.name] = len(tasks) + parked
-                    sending.parked += parked
+                )
+                if own is not None:
+                    own.spend(cursor, len(tasks))
+                sending.batch.extend(tasks)
+                sending.moved[queue.name] = len(tasks) + parked
+                sending.parked += parked
         return sending
 
     def _bundle_sizes(self, turn: Turn, batch: Sequence[DispatchedTask]) -> dict[str, int]:
@@ -224,6 +238,8 @@ class DispatchWork:
         self._confirmed.clear()
         self._windows.clear()
         self._unblock_at = 0.0
+        self._unblocked_to = transitions.START
+        self._is_declared = False
         self._publisher.close()
 
 

@@ -3,6 +3,7 @@
 from tasks_app.models.engine import Leader, StaleResult, WorkerProcess
 from tasks_app.models.feed import FeedBatch, FeedCursor
 from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue
+from tasks_app.models.limit import Limit, LimitOf
 from tasks_app.models.queue import Queue, QueueOrder
 from tasks_app.models.task import Task
 from tasks_app.models.tenancy import ApiKey, IdempotencyRecord, Tenant
@@ -15,6 +16,8 @@ __all__ = [
     "FeedCursor",
     "IdempotencyRecord",
     "Leader",
+    "Limit",
+    "LimitOf",
     "LogChunk",
     "OnceValue",
     "Queue",

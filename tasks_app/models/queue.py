@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from tasks_app.registry import MAX_TIMEOUT_SECONDS, QUEUE_PATTERN
+from tasks_app.limits import parse_rate
+from tasks_app.registry import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS, QUEUE_PATTERN
 
 MAX_WINDOW: Final = 100_000
-MAX_CONCURRENCY: Final = 1_000_000
+
+
+def valid_rate(text: str) -> None:
+    """Refuse what is no rate; for forms."""
+    try:
+        parse_rate(text)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 def _within(least: int, most: int) -> list[MinValueValidator | MaxValueValidator]:
@@ -59,6 +68,14 @@ class Queue(models.Model):
         validators=_within(1, MAX_CONCURRENCY),
         help_text="Most tasks that are handed out or run at a time, of all tenants together.",
     )
+    rate = models.CharField(  # noqa: DJ001 - null is "no rate"
+        max_length=40,
+        null=True,
+        blank=True,
+        validators=[valid_rate],
+        help_text="Most tasks handed out in any such time: 10/min, 1000/s, 100/15min.",
+    )
+    spent = models.JSONField(default=list, db_default=[], editable=False)
     is_paused = models.BooleanField(default=False, editable=False)
     paused_by = models.CharField(max_length=120, default="", editable=False)
     paused_at = models.DateTimeField(null=True, editable=False)

@@ -86,6 +86,15 @@ class Task(models.Model):
 
     concurrency_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "no limit"
     max_concurrency = models.IntegerField(null=True)
+    concurrency_strategy = models.CharField(
+        max_length=16, default="queue", db_default="queue", help_text="When its key is full."
+    )
+    blocked_by = models.CharField(  # noqa: DJ001 - null is "by nothing"
+        max_length=240, null=True, help_text="The rule that refused it."
+    )
+    let_go_by = models.CharField(  # noqa: DJ001 - null is "by nothing"
+        max_length=240, null=True, help_text="The rule that let it go, until it is decided about."
+    )
     unique_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "not unique"
     webhook_urls = models.JSONField(null=True)
     retry_of = models.UUIDField(null=True)
@@ -126,6 +135,10 @@ class Task(models.Model):
             ),
             models.CheckConstraint(
                 name="task_attempt_le_epoch", condition=Q(attempt__lte=F("epoch"))
+            ),
+            models.CheckConstraint(
+                name="task_blocked_by_a_rule",
+                condition=~Q(state="blocked") | Q(blocked_by__isnull=False),
             ),
             models.UniqueConstraint(
                 name="task_unique_while_active",
@@ -169,6 +182,20 @@ class Task(models.Model):
                 fields=["tenant", "concurrency_key", "state"],
                 name="task_slots",
                 condition=Q(concurrency_key__isnull=False, finished_at__isnull=True),
+            ),
+            models.Index(
+                F("blocked_by"),
+                F("queue"),
+                F("priority").desc(),
+                F("run_at"),
+                F("id"),
+                name="task_blocked",
+                condition=Q(state="blocked"),
+            ),
+            models.Index(
+                fields=["let_go_by", "queue"],
+                name="task_let_go",
+                condition=Q(let_go_by__isnull=False),
             ),
             models.Index(
                 fields=["finished_at"], name="task_finished", condition=Q(finished_at__isnull=False)

@@ -46,6 +46,7 @@ COLUMNS: Final = (
     "cancel_requested_at",
     "concurrency_key",
     "max_concurrency",
+    "concurrency_strategy",
     "unique_key",
     "webhook_urls",
     "retry_of",

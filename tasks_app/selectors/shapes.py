@@ -62,13 +62,24 @@ class QueueLimit(BaseModel):
 
 
 class ConcurrencyLimit(BaseModel):
-    """As many tasks of the concurrency key run as may."""
+    """As many tasks of the concurrency key, or of the task type, run as may."""
 
     reason: Literal["concurrency_limit"]
-    key: str
+    key: str | None = Field(description="The concurrency key; null where the limit is the type's.")
+    type: str | None = Field(description="The task type; null where the limit is the key's.")
     used: int
     limit: int
-    holders: list[uuid.UUID] = Field(description="Tasks that hold the key, at most 20.")
+    holders: list[uuid.UUID] = Field(description="Your tasks that hold it, at most 20.")
+
+
+class RateLimit(BaseModel):
+    """As many tasks of the queue, the type or the concurrency key were handed out as may be."""
+
+    reason: Literal["rate_limit"]
+    of: Literal["queue", "type", "key"]
+    name: str
+    rate: str
+    until: AwareDatetime = Field(description="When the next one may go.")
 
 
 class Behind(BaseModel):
@@ -80,7 +91,7 @@ class Behind(BaseModel):
 
 
 WaitingReason = Annotated[
-    QueuePaused | NotBefore | NoWorker | QueueLimit | ConcurrencyLimit | Behind,
+    QueuePaused | NotBefore | NoWorker | QueueLimit | ConcurrencyLimit | RateLimit | Behind,
     Field(discriminator="reason"),
 ]
 
@@ -127,6 +138,9 @@ class Task(BaseModel):
     error: TaskFailure | None
     concurrency_key: str | None
     max_concurrency: int | None
+    concurrency_strategy: Literal["queue", "cancel_newest", "cancel_running", "keep_latest"] = (
+        Field(description="What is done where its concurrency key is full.")
+    )
     waiting: list[WaitingReason] | None = Field(
         description="Why a pending task is not running, the weightiest first; null in lists."
     )

@@ -10,11 +10,11 @@ from django.db import connection
 
 from tasks_app.conf import conf
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.limits import limit_reasons, queue_rate_reason
 from tasks_app.states import PENDING
 from tasks_app.transitions.picking import PRIORITIES
 
 POSITION_CAP: Final = 10_000
-HOLDERS_SHOWN: Final = 20
 
 _AHEAD_BY_PRIORITY: Final = """SELECT count(*) FROM (
         (SELECT 1 FROM taskmill_task a WHERE a.state = 'queued'
@@ -35,20 +35,12 @@ def _ahead_by_time(comparison: str) -> str:
 
 _WHY: Final = f"""
 SELECT why.state, why.run_at > taskmill_now() AS is_early, why.run_at, why.queue,
-    why.concurrency_key AS key, why.max_concurrency AS key_limit,
+    why.type, why.tenant_id, why.concurrency_key, why.max_concurrency, why.blocked_by,
     EXISTS (SELECT 1 FROM taskmill_worker w WHERE why.queue = ANY(w.queues) AND NOT w.is_stopping
         AND w.last_seen_at > taskmill_now() - make_interval(secs => %(lost_after)s::float8))
         AS is_served,
-    (SELECT count(*) FROM taskmill_task a
-     WHERE a.tenant_id = why.tenant_id AND a.concurrency_key = why.concurrency_key
-       AND a.finished_at IS NULL AND a.state IN ('dispatched', 'running', 'cancelling')
-       AND a.id <> why.id) AS key_used,
-    ARRAY(SELECT a.id::text FROM taskmill_task a
-     WHERE a.tenant_id = why.tenant_id AND a.concurrency_key = why.concurrency_key
-       AND a.finished_at IS NULL AND a.state IN ('dispatched', 'running', 'cancelling')
-       AND a.id <> why.id LIMIT %(holders)s) AS key_holders,
     coalesce(q.is_paused, false) AS is_paused, q.paused_by, q.paused_at, q.pause_reason,
-    q.concurrency AS queue_limit,
+    q.concurrency AS queue_limit, q.rate AS queue_rate,
     CASE WHEN q.concurrency IS NOT NULL THEN (SELECT count(*) FROM taskmill_task a
         WHERE a.state IN ('dispatched', 'running', 'cancelling') AND a.queue = why.queue
           AND a.id <> why.id) END AS queue_used,
@@ -65,13 +57,14 @@ def waiting_reasons(*, tenant_id: int, task_id: uuid.UUID) -> list[dict[str, Any
     """Give the reasons why a task waits, the weightiest first; None where it does not wait.
 
     `queue_paused` (queue, by, since, pause_reason), `not_before` (run_at), `no_worker` (queue),
-    `queue_limit` (queue, used, limit), `concurrency_limit` (key, used, limit, holders), `behind`
-    (position: tasks of its queue that go first, at most 10,000; estimated_start: null).
+    `queue_limit` (queue, used, limit), `concurrency_limit` (key or type, used, limit, holders),
+    `rate_limit` (of, name, rate, until), `behind` (position: tasks of its queue that go first, at
+    most 10,000; estimated_start: null).
     """
     values: dict[str, Any] = {"id": task_id, "tenant": tenant_id}
     values["lost_after"] = conf().lease_seconds
     with connection.cursor() as cursor:
-        cursor.execute(_WHY, values | {"holders": HOLDERS_SHOWN, "cap": POSITION_CAP})
+        cursor.execute(_WHY, values | {"cap": POSITION_CAP})
         rows = rows_as_dicts(cursor)
     if not rows or rows[0]["state"] not in PENDING:
         return None
@@ -94,18 +87,13 @@ def _reasons_of_queue(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     used, limit = row["queue_used"], row["queue_limit"]
     if limit is not None and row["state"] != "dispatched" and used >= limit:
         yield {"reason": "queue_limit", "queue": row["queue"], "used": used, "limit": limit}
+    if row["queue_rate"] is not None and row["state"] != "dispatched":
+        yield from queue_rate_reason(row["queue"])
 
 
 def _reasons_of_task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    used, limit = row["key_used"], row["key_limit"]
-    if row["key"] is not None and row["state"] != "dispatched" and used >= limit:
-        yield {
-            "reason": "concurrency_limit",
-            "key": row["key"],
-            "used": used,
-            "limit": limit,
-            "holders": row["key_holders"],
-        }
+    if row["state"] != "dispatched":
+        yield from limit_reasons(row)
     if row["ahead"]:
         position = min(row["ahead"], POSITION_CAP)
         yield {"reason": "behind", "position": position, "estimated_start": None}

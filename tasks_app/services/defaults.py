@@ -75,6 +75,7 @@ def resolve(
         delay_seconds=submission.delay,
         concurrency_key=submission.concurrency_key,
         max_concurrency=submission.max_concurrency,
+        concurrency_strategy=submission.concurrency_strategy or "queue",
         unique_key=unique.key if unique else None,
         webhook_urls=submission.webhooks,
         retry_of=origin.retry_of,

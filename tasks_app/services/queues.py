@@ -18,7 +18,8 @@ from pydantic import Field
 from tasks_app.clock import monotonic
 from tasks_app.errors import QueueExists, QueueNotFound
 from tasks_app.models import Queue
-from tasks_app.models.queue import MAX_CONCURRENCY, MAX_WINDOW
+from tasks_app.models.queue import MAX_WINDOW
+from tasks_app.registry import MAX_CONCURRENCY
 from tasks_app.selectors.dead_letters import DeadLetterFilter
 from tasks_app.selectors.queues import forget_queue_defaults, is_queue
 from tasks_app.services.caller import Caller
@@ -26,6 +27,7 @@ from tasks_app.services.redrive import BATCH, MAX_AT_ONCE, retry_dead_letters
 from tasks_app.services.submission import (
     Priority,
     QueueName,
+    RateText,
     RetryRule,
     Seconds,
     Strict,
@@ -55,6 +57,7 @@ class QueueSettings(Strict):
         window_least: fewest tasks handed to the broker ahead of the workers.
         window_most: most tasks handed to the broker ahead of the workers.
         concurrency: most tasks handed out or running at a time, of all tenants together.
+        rate: most tasks handed out in any such time, of all tenants together.
     """
 
     description: Annotated[Text, Field(max_length=1000)] = ""
@@ -67,6 +70,7 @@ class QueueSettings(Strict):
     window_least: WindowSize | None = None
     window_most: WindowSize | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | None = None
+    rate: RateText | None = None
 
     def columns(self) -> dict[str, Any]:
         """Give the columns of the fields that were given."""

@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from tasks_app.limits import parse_rate
 from tasks_app.registry import MAX_TIMEOUT_SECONDS, QUEUE_PATTERN
 from tasks_app.services.json_values import json_size, validation_failed
 
@@ -90,6 +91,13 @@ def _address(url: str) -> str:
         raise PydanticCustomError("refused", "{reason}", {"reason": str(error)}) from error
 
 
+def _rate(text: str) -> str:
+    try:
+        return str(parse_rate(text))
+    except ValueError as error:
+        raise PydanticCustomError("rate", "{reason}", {"reason": str(error)}) from error
+
+
 def _unique_tags(tags: list[str]) -> list[str]:
     return list(dict.fromkeys(tags))
 
@@ -113,6 +121,14 @@ QueueName = Annotated[
     str,
     AfterValidator(_queue_name),
     WithJsonSchema({"type": "string", "pattern": QUEUE_PATTERN.pattern}),
+]
+RateText = Annotated[
+    str,
+    Field(
+        max_length=40,
+        description="Tasks per time: 10/min, 1000/s, 100/15min; s, min, h and d are known.",
+    ),
+    AfterValidator(_rate),
 ]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 Seconds = Annotated[int, Field(ge=1, le=MAX_TIMEOUT_SECONDS)]
@@ -172,6 +188,11 @@ class RetryRule(Strict):
     jitter: Literal["none", "equal", "full"] | None = None
 
 
+ConcurrencyStrategy = Literal["queue", "cancel_newest", "cancel_running", "keep_latest"]
+"""What is done where the concurrency key is full: wait; cancel the new task; ask a running one to
+stop; cancel the older ones that wait."""
+
+
 class SubmissionOptions(Strict):
     """Everything a submission may say beside its type and payload; None is "the default"."""
 
@@ -182,6 +203,7 @@ class SubmissionOptions(Strict):
     process_timeout: Seconds | None = None
     concurrency_key: Key | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    concurrency_strategy: ConcurrencyStrategy | None = None
     delay: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS)] | None = None
     run_at: Instant | None = None
     metadata: Metadata | None = None
@@ -196,6 +218,8 @@ class SubmissionOptions(Strict):
         if (self.concurrency_key is None) != (self.max_concurrency is None):
             missing = "concurrency_key" if self.concurrency_key is None else "max_concurrency"
             _refuse(missing, "concurrency_key and max_concurrency are given together")
+        if self.concurrency_strategy is not None and self.concurrency_key is None:
+            _refuse("concurrency_strategy", "concurrency_strategy needs a concurrency_key")
         if self.delay is not None and self.run_at is not None:
             _refuse("run_at", "give delay or run_at, not both")
         if self.webhook_url and len(self.webhooks or ()) > MAX_WEBHOOKS:

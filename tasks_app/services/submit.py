@@ -174,6 +174,7 @@ _COPIED: Final = (
     "tags",
     "concurrency_key",
     "max_concurrency",
+    "concurrency_strategy",
     "webhook_urls",
 )
 

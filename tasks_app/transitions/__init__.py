@@ -10,23 +10,23 @@ neither begin nor commit. Anchors: reliability protocol 1.2 to 1.8; docs/adr/000
 """
 
 from tasks_app.transitions.claiming import Claim, HintClaim, claim
+from tasks_app.transitions.deciding import dispatch
 from tasks_app.transitions.dispatching import (
     DispatchedTask,
-    active_tasks,
-    dispatch,
     hand_back,
     mark_published,
     promote,
     sweep,
     take_back,
-    unblock,
     undispatch,
 )
 from tasks_app.transitions.leases import LeaseAnswer, forget_worker, renew_leases, report_worker
+from tasks_app.transitions.limiting import QueueRoom, read_queue_room
 from tasks_app.transitions.operating import cancel_delivered, redrive, request_cancel, revise
 from tasks_app.transitions.purging import clean, purge
 from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
 from tasks_app.transitions.submitting import InsertedTask, NewTask, insert_tasks
+from tasks_app.transitions.unblocking import START, Unblocked, unblock
 from tasks_app.transitions.working import (
     confirm_cancel,
     fail,
@@ -38,13 +38,15 @@ from tasks_app.transitions.working import (
 )
 
 __all__ = [
+    "START",
     "Claim",
     "DispatchedTask",
     "HintClaim",
     "InsertedTask",
     "LeaseAnswer",
     "NewTask",
-    "active_tasks",
+    "QueueRoom",
+    "Unblocked",
     "cancel_delivered",
     "claim",
     "clean",
@@ -61,6 +63,7 @@ __all__ = [
     "mark_published",
     "promote",
     "purge",
+    "read_queue_room",
     "record_stale",
     "redrive",
     "renew_leases",

@@ -1,10 +1,6 @@
-"""Verbs promote, block, unblock, dispatch and sweep: from waiting to a hint in the broker, and back
-when the hint is lost.
+"""Verbs promote and sweep, and what becomes of a hint: confirmed, refused, lost, handed back.
 
-Called by the dispatch and maintain loops. `dispatch` and `unblock` run in the transaction that
-holds the loop's leader row,
-which makes them the only writers of new slots: the count of a key's slots cannot change under them
-except downwards.
+Called by the dispatch and maintain loops, and by workers; see `deciding` for the verb dispatch.
 """
 
 from __future__ import annotations
@@ -14,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks_app.db import Cursor
-from tasks_app.models import QueueOrder
-from tasks_app.transitions.picking import ORDERS, pick_of
 from tasks_app.transitions.sql import MOVED, TOUCH, event, reason
 
 
@@ -28,99 +22,6 @@ class DispatchedTask:
     type: str
     queue: str
     process_timeout: int
-
-
-def _dispatch_in(order: QueueOrder) -> str:
-    by = ORDERS[order]
-    return f"""
-WITH {pick_of(order)}, verdict AS (
-    SELECT p.id, p.concurrency_key IS NULL OR p.max_concurrency IS NULL OR p.max_concurrency >=
-        row_number() OVER (PARTITION BY p.tenant_id, p.concurrency_key
-            ORDER BY {by.format(t="p.")}) + CASE WHEN p.concurrency_key IS NULL THEN 0 ELSE
-            (SELECT count(*) FROM taskmill_task a
-             WHERE a.tenant_id = p.tenant_id AND a.concurrency_key = p.concurrency_key AND
-                 a.finished_at IS NULL
-               AND a.state IN ('dispatched', 'running', 'cancelling')) END AS fits
-    FROM pick p
-), moved AS (
-    UPDATE taskmill_task t SET
-        state = CASE WHEN v.fits THEN 'dispatched' ELSE 'blocked' END,
-        dispatch_seq = t.dispatch_seq + v.fits::int,
-        dispatched_at = CASE WHEN v.fits THEN taskmill_now() END,
-        published_at = NULL, {TOUCH}
-    FROM verdict v WHERE t.id = v.id
-    RETURNING {MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority, t.run_at
-), {event(kind="'task.' || m.state", from_state="'queued'", order=by.format(t=""))}
-SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved
-ORDER BY {by.format(t="")}
-"""  # noqa: S608 - built from constants
-
-
-_DISPATCH = {order: _dispatch_in(order) for order in QueueOrder}
-
-
-def dispatch(
-    cursor: Cursor, *, queue: str, room: int, order: QueueOrder = QueueOrder.PRIORITY
-) -> tuple[list[DispatchedTask], int]:
-    """Take at most `room` ready tasks in the queue's order; those whose key is full are parked as
-    blocked. A paused queue gives none.
-
-    Returns:
-        The tasks to publish in that order, and how many were parked.
-    """
-    cursor.execute(_DISPATCH[order], {"queue": queue, "room": room})
-    rows = cursor.fetchall()
-    return [DispatchedTask(*row[:5]) for row in rows if row[5] == "dispatched"], sum(
-        row[5] == "blocked" for row in rows
-    )
-
-
-_UNBLOCK = f"""
-WITH keys AS (
-    SELECT tenant_id, concurrency_key FROM taskmill_task
-    WHERE state = 'blocked' AND concurrency_key IS NOT NULL AND finished_at IS NULL
-    GROUP BY 1, 2
-), used AS (
-    SELECT k.*, (SELECT count(*) FROM taskmill_task a
-        WHERE a.tenant_id = k.tenant_id AND a.concurrency_key = k.concurrency_key
-          AND a.finished_at IS NULL AND a.state IN ('dispatched', 'running', 'cancelling')) AS slots
-    FROM keys k
-), ready AS (
-    SELECT u.tenant_id, u.concurrency_key, q.queue, count(*) AS tasks
-    FROM used u JOIN taskmill_task q
-      ON q.tenant_id = u.tenant_id AND q.concurrency_key = u.concurrency_key
-    WHERE q.state = 'queued' AND q.finished_at IS NULL AND q.run_at <= taskmill_now()
-    GROUP BY 1, 2, 3
-), free AS MATERIALIZED (
-    SELECT b.id FROM used u CROSS JOIN LATERAL (
-        SELECT c.id, c.queue, c.max_concurrency,
-            row_number() OVER (ORDER BY c.priority DESC, c.run_at, c.id) AS place
-        FROM taskmill_task c
-        WHERE c.state = 'blocked' AND c.tenant_id = u.tenant_id
-          AND c.concurrency_key = u.concurrency_key AND c.finished_at IS NULL
-        ORDER BY c.priority DESC, c.run_at, c.id LIMIT 100
-    ) b LEFT JOIN ready r ON r.tenant_id = u.tenant_id
-        AND r.concurrency_key = u.concurrency_key AND r.queue = b.queue
-    WHERE b.max_concurrency >= u.slots + coalesce(r.tasks, 0) + b.place LIMIT 1000
-), locked AS MATERIALIZED (
-    SELECT id FROM taskmill_task
-    WHERE id IN (SELECT id FROM free) AND state = 'blocked' ORDER BY id FOR UPDATE SKIP LOCKED
-), moved AS (
-    UPDATE taskmill_task t SET state = 'queued', {TOUCH} FROM locked l WHERE t.id = l.id
-    RETURNING {MOVED}
-), {event(kind="'task.queued'", from_state="'blocked'", data=reason("slot_free"))}
-SELECT count(*) FROM moved
-"""  # noqa: S608 - built from constants
-
-
-def unblock(cursor: Cursor) -> int:
-    """Return parked tasks whose key has room again to the ready index; gives how many.
-
-    Tasks of the key that are ready in the same queue go first. Those of another queue do not: it
-    may have no worker, and would then hold the key for ever.
-    """
-    cursor.execute(_UNBLOCK)
-    return int(cursor.fetchone()[0])
 
 
 _MARK_PUBLISHED = """
@@ -182,23 +83,6 @@ def take_back(cursor: Cursor, *, queue: str) -> int:
     Hints whose row somebody has locked are skipped: they are being claimed or changed.
     """
     cursor.execute(_TAKE_BACK, {"queue": queue})
-    return int(cursor.fetchone()[0])
-
-
-_ACTIVE = """
-SELECT (SELECT count(*) FROM taskmill_task d WHERE d.state = 'dispatched' AND d.queue = %(queue)s)
-     + (SELECT count(*) FROM taskmill_task r
-        WHERE r.state IN ('running', 'cancelling') AND r.queue = %(queue)s)
-"""
-
-
-def active_tasks(cursor: Cursor, *, queue: str) -> int:
-    """Count the tasks of a queue that are handed out or run: its slots in use.
-
-    Concurrency: exact while the transaction holds the dispatch loop's leader row, but for tasks
-    that end meanwhile.
-    """
-    cursor.execute(_ACTIVE, {"queue": queue})
     return int(cursor.fetchone()[0])
 
 

@@ -15,12 +15,18 @@ _CANCEL_DATA = """jsonb_build_object('by', %(actor)s::text, 'reason', %(reason)s
     'grace_seconds', %(grace)s::float8, 'how', CASE m.state WHEN 'cancelled' THEN 'before_start'
         END)"""
 
-_REQUEST_CANCEL = f"""
+
+def cancel_where(guard: str) -> str:
+    """Give the statement that cancels pending tasks and asks running ones to stop (and rings for
+    their workers' lease keepers at commit).
+
+    Args:
+        guard: SQL that chooses the rows and locks them. Parameters are actor, reason and grace,
+            and those of the guard.
+    """
+    return f"""
 WITH old AS MATERIALIZED (
-    SELECT id, state FROM taskmill_task
-    WHERE id = %(id)s::uuid AND tenant_id = %(tenant)s AND finished_at IS NULL
-      AND (state <> 'cancelling' OR %(grace)s::float8 < coalesce(cancel_grace_seconds, 'infinity'))
-    FOR UPDATE
+    SELECT id, state FROM taskmill_task WHERE {guard}
 ), moved AS (
     UPDATE taskmill_task t SET
         state = CASE WHEN t.state IN ('running', 'cancelling') THEN 'cancelling'
@@ -33,16 +39,23 @@ WITH old AS MATERIALIZED (
     FROM old WHERE t.id = old.id
     RETURNING {MOVED}, t.lease_owner, old.state AS old_state
 ), {
-    event(
-        kind="CASE m.state WHEN 'cancelled' THEN 'task.cancelled' ELSE 'task.cancel_requested' END",
-        from_state="m.old_state",
-        actor="%(actor)s::text",
-        data=_CANCEL_DATA,
-    )
-}
+        event(
+            kind="CASE m.state WHEN 'cancelled' THEN 'task.cancelled'"
+            " ELSE 'task.cancel_requested' END",
+            from_state="m.old_state",
+            actor="%(actor)s::text",
+            data=_CANCEL_DATA,
+        )
+    }
 SELECT state, CASE WHEN state = 'cancelling' THEN pg_notify('taskmill_cancel', lease_owner) END FROM
     moved
-"""  # noqa: S608 - built from constants
+"""  # noqa: S608 - guards are constants of this package
+
+
+_REQUEST_CANCEL = cancel_where("""id = %(id)s::uuid AND tenant_id = %(tenant)s
+      AND finished_at IS NULL
+      AND (state <> 'cancelling' OR %(grace)s::float8 < coalesce(cancel_grace_seconds, 'infinity'))
+    FOR UPDATE""")
 
 
 def request_cancel(

@@ -12,7 +12,7 @@ from typing import Final
 
 from tasks_app.models import QueueOrder
 
-_COLUMNS: Final = "id, tenant_id, concurrency_key, max_concurrency, priority, run_at"
+_COLUMNS: Final = "id, tenant_id, type, concurrency_key, priority, run_at"
 _READY: Final = "state = 'queued' AND queue = %(queue)s"
 _DUE: Final = "run_at <= taskmill_now()"
 _NOT_PAUSED: Final = """NOT EXISTS (SELECT 1 FROM taskmill_queue q

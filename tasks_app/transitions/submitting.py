@@ -43,6 +43,7 @@ class NewTask:
     delay_seconds: float | None = None
     concurrency_key: str | None = None
     max_concurrency: int | None = None
+    concurrency_strategy: str = "queue"
     unique_key: str | None = None
     webhook_urls: Sequence[str] | None = None
     retry_of: uuid.UUID | None = None
@@ -65,7 +66,7 @@ _COLUMNS = """id uuid, tenant_id bigint, type text, queue text, payload jsonb, m
 process_timeout int,
     priority smallint, metadata jsonb, tags text[], retry_policy jsonb, queue_timeout int, run_at
     timestamptz, delay_seconds double precision, concurrency_key text, max_concurrency int,
-    unique_key text, webhook_urls jsonb,
+    concurrency_strategy text, unique_key text, webhook_urls jsonb,
     retry_of uuid, parent uuid, schedule text, traceparent text, submitted_by text"""
 
 _SUBMIT = f"""
@@ -81,7 +82,8 @@ WITH incoming AS (
          hand_backs,
          dispatch_seq, created_at, updated_at, run_at, queued_at, queue_timeout, process_timeout,
          queue_deadline, worker, cancel_requested_by, cancel_reason, concurrency_key,
-         max_concurrency, unique_key, webhook_urls, retry_of, parent, schedule, traceparent,
+         max_concurrency, concurrency_strategy, unique_key, webhook_urls, retry_of, parent,
+         schedule, traceparent,
          submitted_by)
     SELECT i.id, i.tenant_id, i.type, i.queue, i.priority, CASE WHEN i.start > taskmill_now() THEN
         'scheduled' ELSE 'queued' END,
@@ -90,7 +92,8 @@ WITH incoming AS (
          taskmill_now(), taskmill_now(), i.start, CASE WHEN i.start <= taskmill_now() THEN i.start
              END, i.queue_timeout,
          i.process_timeout, i.start + make_interval(secs => i.queue_timeout), '',
-         '', '', i.concurrency_key, i.max_concurrency, i.unique_key, i.webhook_urls, i.retry_of,
+         '', '', i.concurrency_key, i.max_concurrency, i.concurrency_strategy, i.unique_key,
+             i.webhook_urls, i.retry_of,
              i.parent,
          i.schedule, i.traceparent, i.submitted_by
     FROM incoming i
@@ -138,6 +141,7 @@ def insert_tasks(cursor: Cursor, tasks: Sequence[NewTask]) -> list[InsertedTask]
             "delay_seconds": task.delay_seconds,
             "concurrency_key": task.concurrency_key,
             "max_concurrency": task.max_concurrency,
+            "concurrency_strategy": task.concurrency_strategy,
             "unique_key": task.unique_key,
             "webhook_urls": task.webhook_urls,
             "retry_of": task.retry_of,

@@ -19,6 +19,7 @@ from tests.processes import ROOT
 README = ROOT / "README.md"
 SCHEDULES = ROOT / "docs" / "how-to" / "schedule-tasks.md"
 QUEUES = ROOT / "docs" / "how-to" / "steer-queues.md"
+LIMITS = ROOT / "docs" / "how-to" / "limit-concurrency-and-rate.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "your-first-task.md"
 
 
@@ -136,3 +137,25 @@ def test_the_page_on_queues_steers_a_queue(installation: Installation) -> None:
     assert resumed["is_paused"] is False
     assert failed["results"] == []
     assert (retried, cleaned) == ({"count": 0}, {"count": 0})
+
+
+def test_the_page_on_limits_limits_a_key_and_a_type(installation: Installation) -> None:
+    pinned, ran, held, shown, lifted, limited, free = shell(
+        installation, "\n".join(blocks(LIMITS, "sh"))
+    )
+    assert (pinned["concurrency"], pinned["limit"], pinned["rate"]) == (3, 3, "1/h")
+    assert ran["status"] == "success"
+    assert held["status"] == "pending"
+    assert (shown["waiting"], shown["holders"], shown["limit"]) == (1, [], 3)
+    assert shown["rate_until"] is not None
+    assert (lifted["concurrency"], lifted["rate"]) == (None, None)
+    assert (limited["limits"]["concurrency"], limited["limits"]["rate"]) == (50, "6000/min")
+    assert (free["limits"]["concurrency"], free["limits"]["rate"]) == (None, None)
+
+
+def test_the_handler_on_the_page_on_limits_can_be_declared() -> None:
+    [code] = blocks(LIMITS, "python")
+    declared: dict[str, Any] = {}
+    exec(code, declared)
+    options = declared["print_letter"].options
+    assert (options.concurrency, str(options.rate)) == (2, "100/15min")

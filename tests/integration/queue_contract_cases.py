@@ -18,6 +18,7 @@ SETTINGS: Final = {
     "window_least": 2,
     "window_most": 20,
     "concurrency": 5,
+    "rate": "100/15min",
 }
 
 

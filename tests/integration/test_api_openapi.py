@@ -15,6 +15,7 @@ from tasks_app.models import ApiKey, Tenant
 from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import make_key, make_task, make_tenant, make_worker
 from tests.integration.api_client import Api
+from tests.integration.limit_contract_cases import LIMIT_CASES
 from tests.integration.openapi_contract import Contract, document, operations
 from tests.integration.queue_contract_cases import QUEUE_CASES
 from tests.integration.schedule_contract_cases import SCHEDULE_CASES
@@ -306,7 +307,7 @@ CASES: dict[str, Callable[[Any, World], None]] = {
         create_ws_ticket,
     )
 }  # fmt: skip
-CASES |= WEBHOOK_CASES | SCHEDULE_CASES | QUEUE_CASES
+CASES |= WEBHOOK_CASES | SCHEDULE_CASES | QUEUE_CASES | LIMIT_CASES
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -380,7 +381,7 @@ def test_every_operation_refuses_as_documented(status: int, world: World) -> Non
         if str(status) not in operation["responses"] or not operation["security"]:
             continue
         failures.forget()
-        names = ("task_id", "endpoint_id", "delivery_id", "schedule_id", "queue")
+        names = ("task_id", "endpoint_id", "delivery_id", "schedule_id", "queue", "key")
         url = path.format(task_type="no.such", **dict.fromkeys(names, NOBODY))
         if status == 404 and url == path:
             continue

@@ -30,7 +30,16 @@ from tasks_app.selectors import (
 )
 from tasks_app.selectors.dead_letters import DeadLetterFilter
 from tasks_app.services import queues as steering
-from tasks_app.transitions import dispatching, leases, operating, recovering
+from tasks_app.transitions import (
+    deciding,
+    dispatching,
+    leases,
+    limiting,
+    operating,
+    recovering,
+    strategies,
+    unblocking,
+)
 from tests.factories import make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -53,7 +62,7 @@ INSERT INTO taskmill_task (id, tenant_id, type, queue, priority, state, version,
     interrupts, sweeps, hand_backs, dispatch_seq, created_at, updated_at, run_at, queued_at,
     dispatched_at, started_at, finished_at, process_timeout, queue_timeout, queue_deadline,
     run_deadline, lease_owner, lease_expires_at, worker, cancel_requested_by, cancel_reason,
-    concurrency_key, max_concurrency, schedule, traceparent, submitted_by)
+    concurrency_key, max_concurrency, blocked_by, schedule, traceparent, submitted_by)
 SELECT (lpad(to_hex((extract(epoch FROM made) * 1000)::bigint), 12, '0') || '7'
         || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
     tenant, 'type.' || n %% 20, 'queue-' || n %% 5, n %% 3, state, 1, 1, '{{}}', '{{}}',
@@ -67,6 +76,7 @@ SELECT (lpad(to_hex((extract(epoch FROM made) * 1000)::bigint), 12, '0') || '7'
     CASE WHEN state = 'running' THEN 'w' END,
     CASE WHEN state = 'running' THEN now() + interval '1 hour' END, '', '', '',
     CASE WHEN n %% 50 = 0 THEN 'key-' || n %% 7 END, CASE WHEN n %% 50 = 0 THEN 5 END,
+    CASE WHEN state = 'blocked' THEN 'slots/key/' || tenant || '/key-' || n %% 7 END,
     CASE WHEN n %% 500 = 0 THEN 'nightly' END, '', ''
 FROM (SELECT n, {_SHARES} AS state,
         CASE WHEN n %% 10 < 8 THEN %(big)s WHEN n %% 10 = 8 THEN %(mid)s
@@ -259,15 +269,22 @@ def test_every_query_of_the_queue_board_reads_an_index(
 
 ERROR = '{"code": "X"}'
 PAST = {"grace": 5.0, "max_rescues": 3}
+PARKED = {"rules": ["slots/key/1/key-1"], "queues": ["queue-3"], "room": [5]}
+OF_KEY = {"tenant": 1, "key": "key-1", "actor": "", "reason": "", "grace": None, "wanted": 1}
 ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "look": (backlog._READY, {"seen": 15.0}),
     **{
-        f"dispatch {order}": (dispatching._DISPATCH[order], {"queue": "queue-3", "room": 100})
+        f"dispatch {order}": (deciding._PICK[order], {"queue": "queue-3", "room": 100})
         for order in QueueOrder
     },
-    "slots of a queue": (dispatching._ACTIVE, {"queue": "queue-3"}),
+    "room of a queue": (limiting._QUEUE, {"queue": "queue-3"}),
+    "limits": (limiting._LIMITS, {"tenants": [1, 1], "keys": ["key-1", "x"], "types": ["type.1"]}),
+    "parked rules": (unblocking._BLOCKED, {"rule": "", "queue": "", "most": 300}),
+    "let go": (unblocking._LET_GO, {"rules": ["slots/key/1/key-1"]}),
+    "first of a rule": (unblocking._FIRST, PARKED),
+    "older of a key": (strategies._OLDER, OF_KEY),
+    "holders of a key": (strategies._HOLDERS, OF_KEY),
     "take back": (dispatching._TAKE_BACK, {"queue": "queue-3"}),
-    "unblock": (dispatching._UNBLOCK, {}),
     "sweep": (dispatching._SWEEP, {"publish_grace": 15.0, "redispatch": 30.0}),
     "promote": (dispatching._PROMOTE, {}),
     "rescue": (recovering._RESCUE, PAST),

@@ -16,7 +16,7 @@ from tasks_app.conf import conf
 from tasks_app.models import Queue, QueueOrder, Task
 from tasks_app.services.caller import Caller
 from tasks_app.services.queues import change_queue, pause_queue, resume_queue
-from tasks_app.transitions import dispatching
+from tasks_app.transitions import deciding
 from tests.engines import Dispatcher, dispatcher, new_queue, read_hints
 from tests.factories import claim, make_task, make_tenant, make_worker, task_state
 from tests.processes import wait_for
@@ -204,7 +204,7 @@ def test_each_order_picks_through_the_index_of_ready_tasks(order: QueueOrder) ->
         cursor.execute("ANALYZE taskmill_task")
         cursor.execute("SET LOCAL jit = off")
         cursor.execute(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {dispatching._DISPATCH[order]}",
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {deciding._PICK[order]}",
             {"queue": "q-1", "room": 10},
         )
         found = cursor.fetchone()[0]

@@ -82,7 +82,7 @@ def test_a_waiting_task_says_why(api: Api, tenant: Tenant) -> None:
     holder = make_task(tenant, state="running", **limited)
     parked = make_task(tenant, state="blocked", **limited)
     make_task(make_tenant("other"), state="running", **limited)
-    wanted = {"key": "k", "used": 1, "limit": 1, "holders": [str(holder)]}
+    wanted = {"key": "k", "type": None, "used": 1, "limit": 1, "holders": [str(holder)]}
     assert reasons(parked) == [{"reason": "concurrency_limit"} | wanted]
     assert api.get(f"/tasks/{holder}").json()["waiting"] is None
 

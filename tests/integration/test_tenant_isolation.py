@@ -71,6 +71,9 @@ OF_QUEUES = {
 }
 """Queues are shared; test_queues_api.py shows that numbers and tasks are the caller's alone."""
 
+OF_LIMITS = {"concurrency-keys/<path:key>"}
+"""Keys are names within a tenant; test_limits_api.py shows that each sees its own alone."""
+
 TABLES = ("task", "event", "attempt", "log", "once", "stale_result")
 
 
@@ -86,7 +89,9 @@ def routes(patterns: Any, prefix: str = "") -> Iterator[str]:
 def test_the_table_names_every_route_that_takes_an_id() -> None:
     api = [route for route in routes(get_resolver().url_patterns) if route.startswith("api/v1/")]
     with_id = {route.removeprefix("api/v1/") for route in api if "<" in route}
-    assert with_id == set(CALLS) | WITHOUT_TENANT | OF_WEBHOOKS | OF_SCHEDULES | OF_QUEUES
+    assert (
+        with_id == set(CALLS) | WITHOUT_TENANT | OF_WEBHOOKS | OF_SCHEDULES | OF_QUEUES | OF_LIMITS
+    )
 
 
 def everything() -> str:

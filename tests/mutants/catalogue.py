@@ -17,6 +17,15 @@ BUNDLES = "tests/integration/test_bundles.py"
 QUEUES = "tests/integration/test_queues.py"
 PAUSES = "tests/races/test_queue_pauses.py"
 
+LIMITS = "tests/integration/test_limits.py"
+LIMITS_ALONE = "tests/unit/test_limits.py"
+SIMULATION = (
+    "test_a_simulated_dispatcher_keeps_every_limit_takes_all_or_none_and_leaves_nothing_over"
+)
+
+LIMITING = "tasks_app/transitions/limiting.py"
+UNBLOCKING = "tasks_app/transitions/unblocking.py"
+ELIGIBILITY = "tasks_app/limits/eligibility.py"
 DISPATCHING = "tasks_app/transitions/dispatching.py"
 OPERATING = "tasks_app/transitions/operating.py"
 RECOVERING = "tasks_app/transitions/recovering.py"
@@ -129,18 +138,6 @@ MUTANTS = (
         "interrupts = t.interrupts + 1, epoch = t.epoch - 1,",
     ),
     Mutant(
-        "limit of a key without the dispatched",
-        DISPATCHING,
-        "a.state IN ('dispatched', 'running', 'cancelling')) END AS fits",
-        "a.state IN ('running', 'cancelling')) END AS fits",
-    ),
-    Mutant(
-        "a key held by a queue without workers",
-        DISPATCHING,
-        "AND r.concurrency_key = u.concurrency_key AND r.queue = b.queue",
-        "AND r.concurrency_key = u.concurrency_key",
-    ),
-    Mutant(
         "unique keys without their conflict clause",
         SUBMITTING,
         "WHERE unique_key IS NOT NULL AND finished_at IS NULL\n        DO NOTHING",
@@ -242,10 +239,10 @@ MUTANTS = (
         f"{PAUSES}::test_a_dispatch_under_way_when_the_pause_comes_is_awaited_and_taken_back",
     ),
     Mutant(
-        "a queue's limit counts what runs alone",
-        "tasks_app/dispatch/loop.py",
-        "max(0, min(room, queue.concurrency - used))",
-        "min(room, queue.concurrency)",
+        "a queue's limit counts nothing",
+        LIMITING,
+        "state.concurrency is None else state.concurrency - state.used",
+        "state.concurrency is None else state.concurrency",
         f"{QUEUES}::test_no_more_tasks_of_a_queue_are_out_or_run_than_its_limit",
     ),
     Mutant(
@@ -253,5 +250,74 @@ MUTANTS = (
         DISPATCHING,
         'sweeps="t.sweeps",',
         'sweeps="t.sweeps + 1",',
+    ),
+    Mutant(
+        "slots read outside the lock",
+        "tasks_app/dispatch/loop.py",
+        "            turn.leadership.fence(cursor)\n            for queue in ready:",
+        "            for queue in ready:",
+        "tests/races/test_limit_races.py"
+        "::test_slots_and_tokens_are_read_after_what_another_dispatch_took",
+    ),
+    Mutant(
+        "a slot is given back by a finish alone",
+        LIMITING,
+        "HOLDS_SLOT: Final = \"state IN ('dispatched', 'running', 'cancelling')\"",
+        'HOLDS_SLOT: Final = "dispatch_seq > 0"',
+    ),
+    Mutant(
+        "a hint holds no slot",
+        LIMITING,
+        "HOLDS_SLOT: Final = \"state IN ('dispatched', 'running', 'cancelling')\"",
+        "HOLDS_SLOT: Final = \"state IN ('running', 'cancelling')\"",
+    ),
+    Mutant(
+        "tokens kept in memory",
+        LIMITING,
+        "    if changed:\n",
+        "    if not changed:\n",
+        f"{LIMITS}::test_a_rate_of_a_type_parks_until_a_token_is_back_and_survives_its_dispatcher",
+    ),
+    Mutant(
+        "the bucket is full again with each new window",
+        "tasks_app/limits/rate.py",
+        "if entry[1] + rate.seconds > now]",
+        "if entry[1] // rate.seconds == now // rate.seconds]",
+        f"{LIMITS_ALONE}::test_no_window_sees_more_than_the_rate_and_none_that_may_go_waits",
+    ),
+    Mutant(
+        "a refused task holds slots of its other rules",
+        ELIGIBILITY,
+        "        if refusing is None:\n",
+        "        if True:\n",
+        f"{LIMITS_ALONE}::{SIMULATION}",
+    ),
+    Mutant(
+        "a refusal closes every rule of the task",
+        ELIGIBILITY,
+        "closed.add(refusing)",
+        "closed.update(need.rule for need in candidate.needs)",
+        f"{LIMITS_ALONE}::{SIMULATION}",
+    ),
+    Mutant(
+        "later ones pass a parked one of their key",
+        ELIGIBILITY,
+        "            closed.add(refusing)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "what is let go is let go again",
+        UNBLOCKING,
+        "    return {(rule, queue): count for rule, queue, count in cursor.fetchall()}",
+        "    return {}",
+        f"{LIMITS}::test_a_free_slot_lets_one_task_go_however_often_it_is_looked_for",
+    ),
+    Mutant(
+        "a rule's room is held by a queue without workers",
+        UNBLOCKING,
+        "used = {rule: count + coming.get((rule, queue), 0) for rule, count in taken.items()}",
+        "used = {rule: count + sum(number for (name, _), number in coming.items()"
+        " if name == rule) for rule, count in taken.items()}",
+        f"{LIMITS}::test_a_task_of_a_queue_without_workers_does_not_keep_a_rule_from_others",
     ),
 )

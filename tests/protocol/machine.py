@@ -430,7 +430,7 @@ class Protocol(RuleBasedStateMachine):
         self.seen["ran too long"] += count
 
     def unblock(self) -> None:
-        count = transitions.unblock(self.cursor)
+        count = transitions.unblock(self.cursor).count
         assert count == self.reference.unblock()
         self.seen["unblocked"] += count
 

@@ -57,6 +57,8 @@ class ReferenceTask:
     sweeps: int = 0
     hand_backs: int = 0
     dispatch_seq: int = 0
+    blocked_by: str | None = None
+    let_go_by: str | None = None
     trail: list[tuple[str | None, str]] = field(default_factory=list)
     ended: dict[int, EndedAttempt] = field(default_factory=dict)
     once: dict[str, int] = field(default_factory=dict)
@@ -145,22 +147,27 @@ class Reference:
         return sum(task.key == key for task in self._in(*HOLDS_SLOT))
 
     def dispatch(self, queue: str, room: int) -> tuple[list[tuple[uuid.UUID, int]], int]:
-        """Nobody overtakes a task of its own key: a parked one keeps its place in the count."""
+        """Nobody overtakes a task of its own key: who comes after a parked one is parked too."""
         ready = [
             task for task in self._in("queued") if task.queue == queue and task.run_at <= self.now
         ]
         active = {task.key: self._active(task.key) for task in ready if task.key is not None}
         hints: list[tuple[uuid.UUID, int]] = []
         parked = 0
+        closed: set[str] = set()
         for task in sorted(ready, key=lambda one: one.order)[:room]:
-            if task.key is not None:
-                active[task.key] += 1
-            if task.key is not None and task.limit is not None and active[task.key] > task.limit:
+            key, limit = task.key, task.limit
+            if key is not None and (key in closed or active[key] >= (limit or 0)):
                 self._move(task, "blocked")
                 task.dispatched_at = None
+                task.blocked_by, task.let_go_by = key, None
+                closed.add(key)
                 parked += 1
             else:
+                if key is not None:
+                    active[key] += 1
                 self._move(task, "dispatched")
+                task.blocked_by = task.let_go_by = None
                 task.dispatch_seq += 1
                 task.dispatched_at = self.now
                 hints.append((task.id, task.dispatch_seq))
@@ -168,21 +175,24 @@ class Reference:
         return hints, parked
 
     def unblock(self) -> int:
-        """Free slots of a key go to its parked tasks, after those ready in the same queue."""
-        parked = sorted(self._in("blocked"), key=lambda one: one.order)
-        place: dict[str | None, int] = {}
+        """Free slots of a key go to its parked tasks, less those on their way in the same queue."""
         freed = []
-        for task in parked:
-            place[task.key] = place.get(task.key, 0) + 1
-            ready = sum(
-                one.key == task.key and one.queue == task.queue and one.run_at <= self.now
-                for one in self._in("queued")
+        for key, queue in sorted({(str(one.blocked_by), one.queue) for one in self._in("blocked")}):
+            parked = sorted(
+                (one for one in self._in("blocked") if (one.blocked_by, one.queue) == (key, queue)),
+                key=lambda one: one.order,
             )
-            used = self._active(str(task.key)) + ready
-            if task.limit is not None and used + place[task.key] <= task.limit:
+            used = self._active(key) + sum(
+                (one.let_go_by, one.queue) == (key, queue) for one in self._in("queued")
+            )
+            for task in parked[: max(0, (parked[0].limit or 0) - used)]:
+                if used >= (task.limit or 0):
+                    break
+                used += 1
                 freed.append(task)
         for task in freed:
             self._move(task, "queued")
+            task.blocked_by, task.let_go_by = None, task.blocked_by
         return len(freed)
 
     def _hinted(self, hint: tuple[uuid.UUID, int]) -> ReferenceTask | None:

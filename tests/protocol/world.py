@@ -18,7 +18,8 @@ from tests.protocol.reference import EndedAttempt, Reference, ReferenceTask
 _COLUMNS = """id, queue, state, priority, run_at, updated_at, queue_deadline, queued_at,
     started_at, dispatched_at, published_at, lease_expires_at, run_deadline, lease_owner,
     cancel_requested_at IS NOT NULL, cancel_grace_seconds, attempt, attempt_base, epoch, rescues,
-    interrupts, sweeps, hand_backs, dispatch_seq"""
+    interrupts, sweeps, hand_backs, dispatch_seq, substring(blocked_by from '[^/]*$'),
+    substring(let_go_by from '[^/]*$')"""
 
 
 class World:
@@ -102,6 +103,8 @@ _NAMES = (
     "sweeps",
     "hand_backs",
     "dispatch_seq",
+    "blocked_by",
+    "let_go_by",
 )
 
 

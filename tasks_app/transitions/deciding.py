@@ -1,0 +1,132 @@
+"""Verbs dispatch and block: ready tasks are handed out, or parked with the rule that refused them.
+
+`dispatch` runs in the transaction that holds the dispatch loop's leader row. That makes it the only
+writer of new slots and tokens: what a rule has in use cannot grow under it.
+
+Tasks without a rule go in the statement that picks them. Those with one stay locked, and three more
+statements read their rules, write the verdicts of `limits.decide`, and take the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from tasks_app.db import Cursor
+from tasks_app.limits import Rule, decide
+from tasks_app.models import QueueOrder
+from tasks_app.transitions.dispatching import DispatchedTask
+from tasks_app.transitions.limiting import (
+    TYPE_HAS_LIMIT,
+    read_limits,
+    spend_tokens,
+    subjects_of,
+)
+from tasks_app.transitions.picking import ORDERS, pick_of
+from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event
+from tasks_app.transitions.strategies import carry_out_strategies
+
+_RETURNED: Final = f"""{MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority,
+        t.run_at"""
+
+
+def _pick_in(order: QueueOrder) -> str:
+    by = ORDERS[order]
+    return f"""
+WITH {pick_of(order)}, free AS (
+    SELECT p.id FROM pick p
+    WHERE p.concurrency_key IS NULL AND p.type <> ALL({TYPE_HAS_LIMIT})
+), moved AS (
+    UPDATE taskmill_task t SET
+        state = 'dispatched', dispatch_seq = t.dispatch_seq + 1, dispatched_at = taskmill_now(),
+        published_at = NULL, blocked_by = NULL, let_go_by = NULL, {TOUCH}
+    FROM free f WHERE t.id = f.id RETURNING {_RETURNED}
+), {event(kind="'task.dispatched'", from_state="'queued'", order=by.format(t=""))}
+SELECT id, dispatch_seq, type, queue, process_timeout, NULL::bigint AS tenant_id,
+    NULL AS concurrency_key, NULL::int AS max_concurrency, NULL AS concurrency_strategy,
+    NULL::boolean AS is_begun, priority, run_at
+FROM moved
+UNION ALL
+SELECT t.id, NULL, t.type, t.queue, t.process_timeout, t.tenant_id, t.concurrency_key,
+    t.max_concurrency, t.concurrency_strategy, t.attempt > t.attempt_base, t.priority, t.run_at
+FROM pick p JOIN taskmill_task t ON t.id = p.id
+WHERE p.concurrency_key IS NOT NULL OR p.type = ANY({TYPE_HAS_LIMIT})
+ORDER BY {by.format(t="")}
+"""  # noqa: S608 - built from constants
+
+
+_PICK = {order: _pick_in(order) for order in QueueOrder}
+
+_VERDICTS = f"""
+WITH verdict AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(rules)s::text[], %(reasons)s::jsonb[])
+        WITH ORDINALITY AS v(id, rule, reason, place)
+), moved AS (
+    UPDATE taskmill_task t SET
+        state = CASE WHEN v.rule IS NULL THEN 'dispatched' ELSE 'blocked' END,
+        dispatch_seq = t.dispatch_seq + (v.rule IS NULL)::int,
+        dispatched_at = CASE WHEN v.rule IS NULL THEN taskmill_now() END,
+        published_at = NULL, blocked_by = v.rule, let_go_by = NULL, {TOUCH}
+    FROM verdict v WHERE t.id = v.id AND {STATE} = 'queued'
+    RETURNING {_RETURNED}, v.reason, v.place
+), {event(kind="'task.' || m.state", from_state="'queued'", data="m.reason", order="place")}
+SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved
+"""  # noqa: S608 - built from constants
+
+Task = Mapping[str, Any]
+_FIELDS: Final = (
+    *("id", "dispatch_seq", "type", "queue", "process_timeout", "tenant_id"),
+    *("concurrency_key", "max_concurrency", "concurrency_strategy", "is_begun"),
+)
+
+
+def dispatch(
+    cursor: Cursor, *, queue: str, room: int, order: QueueOrder = QueueOrder.PRIORITY
+) -> tuple[list[DispatchedTask], int]:
+    """Take at most `room` ready tasks in the queue's order; those that a rule refuses are parked as
+    blocked. A paused queue gives none.
+
+    Returns:
+        The tasks to publish in that order, and how many others left the ready index.
+    """
+    cursor.execute(_PICK[order], {"queue": queue, "room": room})
+    picked: list[Task] = [dict(zip(_FIELDS, row, strict=False)) for row in cursor.fetchall()]
+    ruled = [task for task in picked if task["dispatch_seq"] is None]
+    sent = _dispatch_ruled(cursor, ruled) if ruled else {}
+    hints = [
+        sent.get(task["id"]) or _hint(task)
+        for task in picked
+        if task["dispatch_seq"] is not None or task["id"] in sent
+    ]
+    return hints, len(picked) - len(hints)
+
+
+def _hint(task: Task) -> DispatchedTask:
+    return DispatchedTask(*(task[name] for name in _FIELDS[:5]))
+
+
+def _dispatch_ruled(cursor: Cursor, tasks: Sequence[Task]) -> dict[Any, DispatchedTask]:
+    """Decide about tasks with rules; gives the hints of those that go, by id."""
+    limits = read_limits(cursor, {one for task in tasks for one in subjects_of(task)})
+    verdicts = decide([limits.needs(task) for task in tasks], limits.taken())
+    values = {
+        "ids": [task["id"] for task in tasks],
+        "rules": verdicts,
+        "reasons": [None if rule is None else _reason(rule) for rule in verdicts],
+    }
+    cursor.execute(_VERDICTS, values)
+    sent = {row[0]: DispatchedTask(*row[:5]) for row in cursor.fetchall() if row[5] == "dispatched"}
+    spend_tokens(cursor, limits, [task for task in tasks if task["id"] in sent])
+    carry_out_strategies(
+        cursor, [(task, rule) for task, rule in zip(tasks, verdicts, strict=True) if rule]
+    )
+    return sent
+
+
+def _reason(rule: str) -> str:
+    """Give the event data that names a rule."""
+    found = Rule.read(rule)
+    reason = "concurrency_limit" if found.what == "slots" else "rate_limit"
+    return orjson.dumps({"reason": reason, found.of: found.name}).decode()

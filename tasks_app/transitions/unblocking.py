@@ -1,0 +1,165 @@
+"""Verb unblock: parked tasks whose rule has room again go back to the ready index.
+
+Called by the dispatch loop, in the transaction that holds its leader row. One call looks at a
+bounded number of rules, which it finds by jumping from one to the next in the index `task_blocked`,
+and the next call goes on from there: what it costs does not grow with what is parked.
+
+A task that is let go names its rule in `let_go_by` until it is decided about, so that the rule's
+room is not given to others meanwhile. That holds within a queue alone: another queue may have no
+worker, and would then hold the rule for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from tasks_app.db import Cursor
+from tasks_app.limits import Rule, decide
+from tasks_app.transitions.limiting import Limits, Subject, read_limits, subjects_of
+from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event, reason
+
+Place = tuple[str, str]
+"""A rule and a queue in which tasks are parked by it."""
+
+START: Final[Place] = ("", "")
+RULES_AT_A_TIME: Final = 300
+MOST_OF_A_RULE: Final = 100
+
+_BLOCKED: Final = """
+WITH RECURSIVE place AS (
+    (SELECT blocked_by, queue, max_concurrency FROM taskmill_task
+     WHERE state = 'blocked' AND (blocked_by, queue) > (%(rule)s, %(queue)s)
+     ORDER BY blocked_by, queue, priority DESC, run_at, id LIMIT 1)
+    UNION ALL
+    SELECT n.blocked_by, n.queue, n.max_concurrency FROM place p CROSS JOIN LATERAL (
+        SELECT t.blocked_by, t.queue, t.max_concurrency FROM taskmill_task t
+        WHERE t.state = 'blocked' AND (t.blocked_by, t.queue) > (p.blocked_by, p.queue)
+        ORDER BY t.blocked_by, t.queue, t.priority DESC, t.run_at, t.id LIMIT 1
+    ) n
+)
+SELECT blocked_by, queue, max_concurrency FROM place LIMIT %(most)s
+"""
+
+_LET_GO: Final = f"""
+SELECT let_go_by, queue, count(*) FROM taskmill_task t
+WHERE let_go_by = ANY(%(rules)s::text[]) AND {STATE} = 'queued' GROUP BY 1, 2
+"""  # noqa: S608 - built from constants
+
+_FIRST: Final = """
+SELECT c.* FROM unnest(%(rules)s::text[], %(queues)s::text[], %(room)s::int[])
+    AS p(rule, queue, room)
+CROSS JOIN LATERAL (
+    SELECT t.id, t.queue, t.type, t.tenant_id, t.concurrency_key, t.max_concurrency, t.blocked_by,
+        t.priority, t.run_at
+    FROM taskmill_task t
+    WHERE t.state = 'blocked' AND t.blocked_by = p.rule AND t.queue = p.queue
+    ORDER BY t.priority DESC, t.run_at, t.id LIMIT p.room FOR UPDATE SKIP LOCKED
+) c
+ORDER BY c.queue, c.priority DESC, c.run_at, c.id
+"""
+_FIELDS: Final = (
+    *("id", "queue", "type", "tenant_id", "concurrency_key", "max_concurrency", "blocked_by"),
+)
+
+_UNBLOCK: Final = f"""
+WITH moved AS (
+    UPDATE taskmill_task t SET
+        state = 'queued', blocked_by = NULL, let_go_by = t.blocked_by, {TOUCH}
+    WHERE t.id = ANY(%(ids)s::uuid[]) AND {STATE} = 'blocked' RETURNING {MOVED}
+), {event(kind="'task.queued'", from_state="'blocked'", data=reason("limit_free"))}
+SELECT count(*) FROM moved
+"""  # noqa: S608 - built from constants
+
+_BLAME: Final = f"""
+UPDATE taskmill_task t SET blocked_by = v.rule
+FROM unnest(%(ids)s::uuid[], %(rules)s::text[]) AS v(id, rule)
+WHERE t.id = v.id AND {STATE} = 'blocked'
+"""  # noqa: S608 - built from constants
+
+
+@dataclass(frozen=True, slots=True)
+class Unblocked:
+    """How many tasks were let go, and where to go on; `START` after the last rule."""
+
+    count: int
+    place: Place
+
+
+def unblock(cursor: Cursor, *, after: Place = START, most: int = RULES_AT_A_TIME) -> Unblocked:
+    """Return parked tasks whose rule has room again to the ready index.
+
+    Args:
+        after: where the last call ended.
+        most: rules to look at.
+    """
+    cursor.execute(_BLOCKED, {"rule": after[0], "queue": after[1], "most": most})
+    places = cursor.fetchall()
+    if not places:
+        return Unblocked(0, START)
+    tasks = _first_of(cursor, places)
+    count = _let_go(cursor, tasks) if tasks else 0
+    return Unblocked(count, START if len(places) < most else (places[-1][0], places[-1][1]))
+
+
+def _first_of(cursor: Cursor, places: Sequence[Any]) -> list[dict[str, Any]]:
+    """Lock as many tasks of each place as its rule has room for, in order, by queue."""
+    rules = {name: Rule.read(name) for name, _, _ in places}
+    limits = read_limits(cursor, {(one.of, one.tenant_id, one.name) for one in rules.values()})
+    taken, coming = limits.taken(), _coming(cursor, rules)
+    rooms: dict[Place, int] = {}
+    for name, queue, own in places:
+        used = taken.get(name, 0) + coming.get((name, queue), 0)
+        room = limits.most(rules[name], own) - used
+        if room > 0:
+            rooms[name, queue] = min(room, MOST_OF_A_RULE)
+    if not rooms:
+        return []
+    values = {
+        "rules": [name for name, _ in rooms],
+        "queues": [queue for _, queue in rooms],
+        "room": list(rooms.values()),
+    }
+    cursor.execute(_FIRST, values)
+    return [dict(zip(_FIELDS, row, strict=False)) for row in cursor.fetchall()]
+
+
+def _coming(cursor: Cursor, rules: Iterable[str]) -> dict[Place, int]:
+    """Count the tasks that were let go and are not decided about, by rule and queue."""
+    cursor.execute(_LET_GO, {"rules": list(rules)})
+    return {(rule, queue): count for rule, queue, count in cursor.fetchall()}
+
+
+def _let_go(cursor: Cursor, tasks: Sequence[Mapping[str, Any]]) -> int:
+    subjects: set[Subject] = {one for task in tasks for one in subjects_of(task)}
+    limits = read_limits(cursor, subjects)
+    taken = limits.taken()
+    coming = _coming(cursor, taken)
+    free: list[Any] = []
+    blamed: dict[Any, str] = {}
+    for queue, members in groupby(tasks, key=lambda task: task["queue"]):
+        found = list(members)
+        for task, rule in zip(found, _verdicts(limits, found, taken, coming, queue), strict=True):
+            if rule is None:
+                free.append(task["id"])
+            elif rule != task["blocked_by"]:
+                blamed[task["id"]] = rule
+    if blamed:
+        cursor.execute(_BLAME, {"ids": list(blamed), "rules": list(blamed.values())})
+    if not free:
+        return 0
+    cursor.execute(_UNBLOCK, {"ids": free})
+    return int(cursor.fetchone()[0])
+
+
+def _verdicts(
+    limits: Limits,
+    tasks: Sequence[Mapping[str, Any]],
+    taken: Mapping[str, int],
+    coming: Mapping[Place, int],
+    queue: str,
+) -> list[str | None]:
+    used = {rule: count + coming.get((rule, queue), 0) for rule, count in taken.items()}
+    return decide([limits.needs(task) for task in tasks], used)

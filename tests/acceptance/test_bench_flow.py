@@ -1,0 +1,26 @@
+"""`make bench-flow` measures each kind of load and prints ratios. No speed is asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_smoke_run_prints_a_ratio_for_each_kind_of_load(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.flow", "--quick", "--results", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "|" in line][2:]
+    assert [float(ratio) > 0 for _, _, ratio in rows] == [True] * 4
+    assert rows[0][2] == "1.00"
+    assert "beside 50 keys with 3 parked each" in rows[3][0]
+    [path] = tmp_path.glob("flow-*.jsonl")
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [one["load"] for one in found] == [name for name, _, _ in rows]
+    assert [len(one["rates"]) for one in found] == [1] * 4
