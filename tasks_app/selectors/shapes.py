@@ -215,11 +215,14 @@ class DeadLetter(BaseModel):
     finished_at: AwareDatetime
     worker: str | None
     tags: list[str]
+    frame: str | None = Field(description="Innermost frame of the handler's own code.")
+    group_id: str = Field(description="Of its cause, the same at all times; a filter.")
 
 
 class DeadLetterGroup(BaseModel):
     """Dead letters of one cause: the same type, error code and raising frame."""
 
+    id: str = Field(description="The same at all times; give it as `group_id`.")
     type: str
     code: str
     frame: str | None = Field(description="Innermost frame of the handler's own code.")

@@ -14,13 +14,14 @@ from django.db import connection
 
 from tasks_app.dispatch import backlog
 from tasks_app.feed import reading
-from tasks_app.maintenance import prune
+from tasks_app.maintenance import paced_retry, prune
 from tasks_app.models import QueueOrder, Task
 from tasks_app.relay import loop as relay
 from tasks_app.selectors import (
     Place,
     TaskFilter,
     TaskOrder,
+    dead_letters,
     history,
     list_query,
     queues,
@@ -206,6 +207,33 @@ def test_dead_letters_read_an_index(filled: dict[str, int]) -> None:
     check_plan(query, wanted.values(filled["big"]))
 
 
+def test_a_group_of_dead_letters_reads_the_index_of_causes(filled: dict[str, int]) -> None:
+    tenant_id = filled["big"]
+    found, _ = dead_letters.dead_letters_by_cause(tenant_id=tenant_id, wanted=DeadLetterFilter())
+    wanted = DeadLetterFilter(group_id=found[0]["id"])
+    query = (
+        f"SELECT t.id FROM taskmill_task t WHERE {wanted.conditions()}"
+        " ORDER BY t.finished_at DESC, t.id DESC LIMIT 50"
+    )
+    check_plan(query, wanted.values(tenant_id), most=100)
+    place = {"until": datetime.now(tz=UTC), "room": 50, "place_at": None, "place_id": None}
+    carried_on = paced_retry._NEXT.format(conditions=wanted.conditions())
+    check_plan(carried_on, wanted.values(tenant_id) | place, most=100)
+
+
+def test_dead_letters_of_one_cause_need_no_sort(filled: dict[str, int]) -> None:
+    wanted = DeadLetterFilter(group_id="0" * 16)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"EXPLAIN SELECT t.id FROM taskmill_task t WHERE {wanted.conditions()}"
+            " ORDER BY t.finished_at, t.id LIMIT 50",
+            wanted.values(filled["big"]),
+        )
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "task_dead_cause" in plan
+    assert "Sort" not in plan
+
+
 FEED: dict[str, tuple[str, dict[str, Any]]] = {
     "bounds": (reading.BOUNDS, {}),
     "page": (reading.PAGE, {"after": 50_000, "until": 50_200, "tenant": None}),
@@ -290,7 +318,7 @@ def test_every_write_to_one_task_reads_an_index(filled: dict[str, int]) -> None:
     cancel = {"actor": "", "reason": "", "grace": None}
     who = {"id": running.id, "tenant": running.tenant_id}
     check_plan(operating._REQUEST_CANCEL, who | cancel, most=200)
-    again = {"ids": [failed.id], "tenant": failed.tenant_id, "actor": ""}
+    again = {"ids": [failed.id], "tenant": failed.tenant_id, "actor": "", "payload": None}
     check_plan(operating._REDRIVE, again, most=300)
 
 
