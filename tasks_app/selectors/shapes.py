@@ -75,8 +75,15 @@ class Behind(BaseModel):
     """Other tasks of the queue go first."""
 
     reason: Literal["behind"]
-    position: int = Field(description="How many go first, counted up to 10,000.")
-    estimated_start: AwareDatetime | None
+    position: int = Field(
+        description="How many go first, those handed to workers included, counted up to 10,000."
+    )
+    estimated_start: AwareDatetime | None = Field(
+        description=(
+            "By the pace of the queue's starts; null without one, beyond 10,000, and where another"
+            " reason holds the task."
+        )
+    )
 
 
 WaitingReason = Annotated[

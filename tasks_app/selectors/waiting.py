@@ -1,4 +1,4 @@
-"""Why a pending task is not running: machine-readable reasons, from one statement over indexes."""
+"""Why a pending task is not running: machine-readable reasons, from statements over indexes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from django.db import connection
 
 from tasks_app.conf import conf
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.estimates import POSITION_CAP, behind_others
 from tasks_app.states import PENDING
 from tasks_app.transitions.picking import PRIORITIES
 
-POSITION_CAP: Final = 10_000
 HOLDERS_SHOWN: Final = 20
 
 _AHEAD_BY_PRIORITY: Final = """SELECT count(*) FROM (
@@ -66,7 +66,7 @@ def waiting_reasons(*, tenant_id: int, task_id: uuid.UUID) -> list[dict[str, Any
 
     `queue_paused` (queue, by, since, pause_reason), `not_before` (run_at), `no_worker` (queue),
     `queue_limit` (queue, used, limit), `concurrency_limit` (key, used, limit, holders), `behind`
-    (position: tasks of its queue that go first, at most 10,000; estimated_start: null).
+    (position: tasks of its queue that go first, at most 10,000; estimated_start, or None).
     """
     values: dict[str, Any] = {"id": task_id, "tenant": tenant_id}
     values["lost_after"] = conf().lease_seconds
@@ -75,7 +75,8 @@ def waiting_reasons(*, tenant_id: int, task_id: uuid.UUID) -> list[dict[str, Any
         rows = rows_as_dicts(cursor)
     if not rows or rows[0]["state"] not in PENDING:
         return None
-    return [*_reasons_of_queue(rows[0]), *_reasons_of_task(rows[0])]
+    reasons = [*_reasons_of_queue(rows[0]), *_reasons_of_task(rows[0])]
+    return [*reasons, *behind_others(rows[0], reasons)]
 
 
 def _reasons_of_queue(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -106,6 +107,3 @@ def _reasons_of_task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "limit": limit,
             "holders": row["key_holders"],
         }
-    if row["ahead"]:
-        position = min(row["ahead"], POSITION_CAP)
-        yield {"reason": "behind", "position": position, "estimated_start": None}

@@ -22,6 +22,7 @@ from tasks_app.selectors import (
     TaskFilter,
     TaskOrder,
     dead_letters,
+    estimates,
     history,
     list_query,
     queues,
@@ -194,6 +195,8 @@ def test_the_reads_of_one_task_read_an_index(filled: dict[str, int]) -> None:
     place = {"epoch": 0, "number": 0, "place": 0, "attempt": None, "levels": None, "limit": 9}
     check_plan(history._LOGS, values | place, most=100)
     check_plan(waiting._WHY, values | {"lost_after": 15, "holders": 20, "cap": 10_000})
+    place = {"queue": task.queue, "ahead": 5, "cap": 10_000, "fresh": 900.0}
+    check_plan(estimates._PLACE, place, most=1_000)
     sample = {"tenant": filled["big"], "type": "type.3", "sample": 1000}
     check_plan(task_types._SAMPLE, sample)
 
