@@ -14,6 +14,7 @@ from tasks_app.maintenance.prune import prune_steps
 from tasks_app.maintenance.rescue import Rescue
 from tasks_app.maintenance.step import Step, StepTurn
 from tasks_app.maintenance.sweep import Sweep
+from tasks_app.maintenance.watch_queues import WatchQueues
 
 
 def maintain_steps(settings: TasksConf) -> list[Step]:
@@ -35,6 +36,7 @@ def maintain_steps(settings: TasksConf) -> list[Step]:
             max_rescues=settings.max_rescues,
         ),
         PacedRetries(),
+        WatchQueues(),
         *prune_steps(
             success_days=settings.retention_success_days,
             failed_days=settings.retention_failed_days,

@@ -14,6 +14,9 @@ from tasks_app.selectors.rows import decoded
 GROUPING_CAP: Final = 5_000
 GROUPS_SHOWN: Final = 500
 COUNT_CAP: Final = 100_000
+RECENT_SECONDS: Final = 300
+RECENT_CAP: Final = 2_000
+QUEUES_CAP: Final = 100
 CAUSE: Final = """left(md5(t.type || '/' || coalesce(t.error ->> 'code', upper(t.state))
     || '/' || coalesce(t.frame, '')), 16)"""
 """The id of a dead letter's group; spelt as `models.task.Cause`, whose index serves it."""
@@ -145,3 +148,21 @@ def dead_letters_count(*, tenant_id: int, wanted: DeadLetterFilter) -> tuple[int
         cursor.execute(statement, wanted.values(tenant_id) | {"cap": COUNT_CAP})
         found = int(cursor.fetchone()[0])
     return min(found, COUNT_CAP), found > COUNT_CAP
+
+
+_RECENT: Final = """
+SELECT few.queue, count(*) FROM taskmill_tenant n CROSS JOIN LATERAL (
+    SELECT t.queue FROM taskmill_task t
+    WHERE t.tenant_id = n.id AND t.state IN ('failed', 'error', 'timeout')
+      AND t.finished_at > taskmill_now() - make_interval(secs => %(seconds)s)
+    ORDER BY t.finished_at DESC LIMIT %(cap)s
+) few GROUP BY few.queue ORDER BY count(*) DESC LIMIT %(queues)s
+"""
+
+
+def dead_letters_recent() -> dict[str, int]:
+    """Count what died in the last `RECENT_SECONDS` by queue, `RECENT_CAP` of each tenant."""
+    values: dict[str, Any] = {"seconds": RECENT_SECONDS, "cap": RECENT_CAP, "queues": QUEUES_CAP}
+    with connection.cursor() as cursor:
+        cursor.execute(_RECENT, values)
+        return dict(cursor.fetchall())

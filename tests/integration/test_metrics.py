@@ -79,6 +79,8 @@ def test_prometheus_reads_the_installation_and_the_process_with_a_bearer_token(
     acme = make_tenant("acme")
     make_task(acme, queue="orders")
     make_worker("orders", slots=3)
+    make_task(acme, queue="nobody", state="failed")
+    make_task(acme, queue="nobody")
     answer = scrape(server, make_key(acme, ["metrics:read"]))
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -26,6 +26,7 @@ from tasks_app.selectors import (
     history,
     list_query,
     queues,
+    serving,
     task_types,
     tasks,
     waiting,
@@ -127,10 +128,11 @@ def test_a_plan_without_an_index_is_noticed(filled: dict[str, int]) -> None:
         check_plan("SELECT id FROM taskmill_task WHERE worker = 'x'", {})
 
 
+PENDING = ("blocked", "dispatched", "queued", "retrying", "scheduled")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FILTERS = {
     "none": TaskFilter(),
-    "pending": TaskFilter(states=("blocked", "dispatched", "queued", "retrying", "scheduled")),
+    "pending": TaskFilter(states=PENDING),
     "processing": TaskFilter(states=("cancelling", "running")),
     "success": TaskFilter(states=("success",)),
     "failed": TaskFilter(states=("failed",)),
@@ -144,6 +146,8 @@ FILTERS = {
     "common tag": TaskFilter(tags=("any",)),
     "absent tag": TaskFilter(tags=("none",)),
     "key": TaskFilter(concurrency_key="key-3"),
+    "of queues": TaskFilter(states=PENDING, queues=("queue-1", "queue-3")),
+    "of no queue": TaskFilter(states=PENDING, queues=()),
     "absent key": TaskFilter(concurrency_key="none"),
     "schedule": TaskFilter(schedule="nightly"),
     "after": TaskFilter(created_after=NOW),
@@ -292,6 +296,11 @@ ERROR = '{"code": "X"}'
 PAST = {"grace": 5.0, "max_rescues": 3}
 ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "look": (backlog._READY, {"seen": 15.0}),
+    "unserved": (serving._UNSERVED, {"lost_after": 15.0, "queues": 1_000}),
+    "recent dead letters": (
+        dead_letters._RECENT,
+        {"seconds": 300, "cap": 2_000, "queues": 100},
+    ),
     **{
         f"dispatch {order}": (dispatching._DISPATCH[order], {"queue": "queue-3", "room": 100})
         for order in QueueOrder
