@@ -6,6 +6,7 @@ their actor. What may be done by whom: docs/how-to/use-the-admin.md.
 
 from django.contrib import admin
 
+from tasks_app.admin.dead_letters import PacedRetryAdmin
 from tasks_app.admin.keys import ApiKeyAdmin
 from tasks_app.admin.platform import LeaderAdmin, StaleResultAdmin, WorkerProcessAdmin
 from tasks_app.admin.queues import QueueAdmin
@@ -15,6 +16,7 @@ from tasks_app.admin.tenants import TenantAdmin
 __all__ = [
     "ApiKeyAdmin",
     "LeaderAdmin",
+    "PacedRetryAdmin",
     "QueueAdmin",
     "StaleResultAdmin",
     "TaskAdmin",

@@ -18,7 +18,13 @@ from tasks_app.registry import Handler
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SHOWN_FAULTS: Final = 5
 _FRAME: Final = re.compile(r'^  File "([^"\n]+)", line \d+, in (\S+)', re.MULTILINE)
-_FOREIGN: Final = ("/site-packages/", "/lib/python3", "/tasks_app/execution/", "<frozen ")
+_FOREIGN: Final = (
+    "/site-packages/",
+    "/lib/python3",
+    "/tasks_app/execution/",
+    "/tasks_app/context.py",
+    "<frozen ",
+)
 MAX_FRAME: Final = 200
 
 

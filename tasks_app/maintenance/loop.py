@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tasks_app.clock import monotonic
 from tasks_app.conf import TasksConf, conf
 from tasks_app.loops import Connection, Round, Turn
+from tasks_app.maintenance.canary import SendCanaries
 from tasks_app.maintenance.expire import ExpirePending, ExpireRunning, ForceCancel
 from tasks_app.maintenance.paced_retry import PacedRetries
 from tasks_app.maintenance.promote import Promote
@@ -37,12 +38,18 @@ def maintain_steps(settings: TasksConf) -> list[Step]:
         ),
         PacedRetries(),
         WatchQueues(),
+        *canary_steps(settings.canary_seconds),
         *prune_steps(
             success_days=settings.retention_success_days,
             failed_days=settings.retention_failed_days,
             feed_hours=settings.feed_retention_hours,
         ),
     ]
+
+
+def canary_steps(interval_seconds: float) -> list[Step]:
+    """Give the step that sends canaries, or none where they are off."""
+    return [SendCanaries(interval_seconds=interval_seconds)] if interval_seconds else []
 
 
 class MaintainWork:

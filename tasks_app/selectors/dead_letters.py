@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.db import connection
 
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.canaries import CANARY_TENANT
 from tasks_app.selectors.rows import decoded
 
 GROUPING_CAP: Final = 5_000
@@ -156,13 +157,14 @@ SELECT few.queue, count(*) FROM taskmill_tenant n CROSS JOIN LATERAL (
     WHERE t.tenant_id = n.id AND t.state IN ('failed', 'error', 'timeout')
       AND t.finished_at > taskmill_now() - make_interval(secs => %(seconds)s)
     ORDER BY t.finished_at DESC LIMIT %(cap)s
-) few GROUP BY few.queue ORDER BY count(*) DESC LIMIT %(queues)s
+) few WHERE n.slug <> %(canaries)s GROUP BY few.queue ORDER BY count(*) DESC LIMIT %(queues)s
 """
 
 
 def dead_letters_recent() -> dict[str, int]:
     """Count what died in the last `RECENT_SECONDS` by queue, `RECENT_CAP` of each tenant."""
     values: dict[str, Any] = {"seconds": RECENT_SECONDS, "cap": RECENT_CAP, "queues": QUEUES_CAP}
+    values["canaries"] = CANARY_TENANT
     with connection.cursor() as cursor:
         cursor.execute(_RECENT, values)
         return dict(cursor.fetchall())

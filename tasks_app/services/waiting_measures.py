@@ -1,4 +1,6 @@
-"""Figures of what waits and why, and of what died lately: counted where `measures` counted already.
+"""Figures of what waits and why, of what died lately, and of canaries.
+
+What waits is not counted again: `measures` has counted it.
 
 A task is counted once, by the weightiest of its reasons (`selectors.waiting` names all of them).
 """
@@ -10,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tasks_app.metrics import Metric, Sample
+from tasks_app.selectors.canaries import canaries_seen
 from tasks_app.selectors.dead_letters import RECENT_SECONDS, dead_letters_recent
 from tasks_app.selectors.measures import LiveTasks
 from tasks_app.selectors.serving import queue_facts
@@ -44,11 +47,21 @@ RECENT_DEAD_LETTERS: Final = Metric(
     doc=f"Tasks that failed for good in the last {RECENT_SECONDS // 60} minutes, by queue.",
     labels=("queue",),
 )
-WAITING_METRICS: Final = (WAITING, UNSERVED, RECENT_DEAD_LETTERS)
+CANARY_DELAY: Final = Metric(
+    name="taskmill_canary_delay_seconds",
+    doc="From submission to success of the newest canary that came back through a queue.",
+    labels=("queue",),
+)
+CANARY_SILENT: Final = Metric(
+    name="taskmill_canary_silent_seconds",
+    doc="Age of the oldest canary sent through a queue since one came back; 0 where none is out.",
+    labels=("queue",),
+)
+WAITING_METRICS: Final = (WAITING, UNSERVED, RECENT_DEAD_LETTERS, CANARY_DELAY, CANARY_SILENT)
 
 
 def waiting_samples(found: LiveTasks) -> Iterator[Sample]:
-    """Tell why the tasks wait that were counted, and count what died lately."""
+    """Tell why the tasks wait that were counted, what died lately, and how canaries fare."""
     facts = queue_facts(sorted({queue for queue, _ in found.counts}))
     reasons: Counter[str] = Counter()
     unserved: Counter[str] = Counter()
@@ -67,6 +80,10 @@ def waiting_samples(found: LiveTasks) -> Iterator[Sample]:
         yield Sample(UNSERVED, number, (queue,))
     for queue, number in dead_letters_recent().items():
         yield Sample(RECENT_DEAD_LETTERS, number, (queue,))
+    for row in canaries_seen():
+        yield Sample(CANARY_SILENT, row["silent_seconds"], (row["queue"],))
+        if row["delay_seconds"] is not None:
+            yield Sample(CANARY_DELAY, row["delay_seconds"], (row["queue"],))
 
 
 def _reason_of_ready(facts: Mapping[str, Any], active: int) -> str:

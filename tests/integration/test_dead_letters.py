@@ -13,6 +13,7 @@ from django.db import connection as django_connection
 
 from tasks_app import transitions
 from tasks_app.conf import conf
+from tasks_app.maintenance import paced_retry
 from tasks_app.maintenance.loop import MaintainWork
 from tasks_app.maintenance.paced_retry import PacedRetries
 from tasks_app.maintenance.prune import PruneRecords
@@ -192,6 +193,16 @@ def test_an_aborted_retry_retries_nothing_more(api: Api, tenant: Tenant, clock: 
     assert (again.status_code, again.json()["state"]) == (409, "aborted")
 
 
+def test_a_batch_that_was_about_to_begin_when_the_abort_came_retries_nothing(
+    api: Api, tenant: Tenant, clock: Clock
+) -> None:
+    task_id = dead(tenant)
+    retry_id = begun(api, 100)
+    api.post(f"{RETRIES}/{retry_id}/abort")
+    assert paced_retry._carry_on(clock.after(1), uuid.UUID(retry_id)) == 0
+    assert task_state(task_id) == "failed"
+
+
 def test_those_whose_unique_key_lives_are_skipped_and_do_not_hold_the_others_up(
     api: Api, tenant: Tenant, clock: Clock
 ) -> None:
@@ -210,8 +221,6 @@ def test_a_step_that_dies_in_its_batch_has_retried_and_counted_nothing(
 ) -> None:
     tasks = [dead(tenant) for _ in range(3)]
     retry_id = begun(api, 100)
-    from tasks_app.maintenance import paced_retry
-
     with monkeypatch.context() as broken:
         broken.setattr(paced_retry, "_NOTE", "UPDATE no_such_table SET retried = 1")
         with pytest.raises(psycopg.errors.UndefinedTable):

@@ -11,6 +11,7 @@ from django.test import Client
 
 from tasks_app.maintenance.watch_queues import WatchQueues
 from tasks_app.models import Queue, Tenant
+from tasks_app.selectors.serving import unserved_queues
 from tasks_app.services.health import forget_health
 from tests.engines import new_queue
 from tests.factories import make_key, make_task, make_tenant, make_worker
@@ -133,6 +134,15 @@ def test_the_engine_warns_once_per_change(queue: str, caplog: pytest.LogCaptureF
     last_seen(worker_id, 20)
     watch(step)
     assert said() == (1, 0)
+
+
+def test_the_hints_of_a_queue_without_worker_are_warned_of(queue: str) -> None:
+    make_task(queue=queue, state="dispatched")
+    with connection.cursor() as cursor:
+        assert unserved_queues(cursor) == [queue]
+    make_worker(queue)
+    with connection.cursor() as cursor:
+        assert unserved_queues(cursor) == []
 
 
 def test_waiting_tasks_are_counted_once_each_by_their_weightiest_reason(tenant: Tenant) -> None:

@@ -14,13 +14,14 @@ from django.db import connection
 
 from tasks_app.dispatch import backlog
 from tasks_app.feed import reading
-from tasks_app.maintenance import paced_retry, prune
+from tasks_app.maintenance import canary, paced_retry, prune
 from tasks_app.models import QueueOrder, Task
 from tasks_app.relay import loop as relay
 from tasks_app.selectors import (
     Place,
     TaskFilter,
     TaskOrder,
+    canaries,
     dead_letters,
     estimates,
     history,
@@ -299,8 +300,10 @@ ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "unserved": (serving._UNSERVED, {"lost_after": 15.0, "queues": 1_000}),
     "recent dead letters": (
         dead_letters._RECENT,
-        {"seconds": 300, "cap": 2_000, "queues": 100},
+        {"seconds": 300, "cap": 2_000, "queues": 100, "canaries": "taskmill-canary"},
     ),
+    "canaries": (canaries._SEEN, {"slug": "plans-small", "cap": 1_000}),
+    "old canaries": (canary._OLD, {"tenant": 1, "keep": 600.0, "limit": 500}),
     **{
         f"dispatch {order}": (dispatching._DISPATCH[order], {"queue": "queue-3", "room": 100})
         for order in QueueOrder
