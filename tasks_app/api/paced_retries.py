@@ -92,6 +92,7 @@ class PacedRetriesView(ApiView):
             ),
             body=NewPacedRetry,
             replies={202: Reply(description="It has begun.", model=PacedRetry)},
+            problems=(StateConflict,),
         ),
     }
 

@@ -27,7 +27,10 @@ AT_A_TIME: Final = 20
 INTERVAL_SECONDS: Final = 0.25
 
 _RUNNING: Final = """
-SELECT id FROM taskmill_paced_retry WHERE state = 'running' ORDER BY id LIMIT %(most)s
+SELECT id FROM taskmill_paced_retry
+WHERE state = 'running'
+  AND allowance + per_second * extract(epoch FROM taskmill_now() - paced_at)::float8 >= 1
+ORDER BY paced_at LIMIT %(most)s
 """
 _HOLD: Final = """
 SELECT id, tenant_id, wanted, created_by, created_at, place_at, place_id,
@@ -64,7 +67,9 @@ class _Batch:
 
 
 class PacedRetries:
-    """Carries the paced retries of all tenants on, the oldest first, `AT_A_TIME`."""
+    """Carries the paced retries of all tenants on: those that have earned a retry, `AT_A_TIME`,
+    the one first that was carried on longest ago.
+    """
 
     name = "paced_retries"
     interval_seconds = INTERVAL_SECONDS

@@ -17,6 +17,12 @@ from tasks_app.telemetry import logger
 
 log = logger(__name__)
 
+MOST_RUNNING: Final = 100
+"""Of one tenant: each is looked at several times a second."""
+
+_RUNNING: Final = """
+SELECT count(*) FROM taskmill_paced_retry WHERE tenant_id = %(tenant)s AND state = 'running'
+"""
 _BEGIN: Final = """
 INSERT INTO taskmill_paced_retry (id, tenant_id, wanted, per_second, state, total, total_is_capped,
     retried, skipped, allowance, paced_at, created_at, created_by, finished_by)
@@ -39,7 +45,14 @@ def begin_paced_retry(
 
     Args:
         per_second: above 0; less than one is one every so many seconds.
+
+    Raises:
+        StateConflict: `MOST_RUNNING` of the tenant go on.
     """
+    with connection.cursor() as cursor:
+        cursor.execute(_RUNNING, {"tenant": caller.tenant_id})
+        if cursor.fetchone()[0] >= MOST_RUNNING:
+            raise StateConflict(f"{MOST_RUNNING} paced retries go on; abort one, or wait for one")
     total, is_capped = dead_letters_count(tenant_id=caller.tenant_id, wanted=wanted)
     values: dict[str, Any] = {
         "id": new_task_id(),

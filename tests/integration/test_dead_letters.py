@@ -18,6 +18,7 @@ from tasks_app.maintenance.loop import MaintainWork
 from tasks_app.maintenance.paced_retry import PacedRetries
 from tasks_app.maintenance.prune import PruneRecords
 from tasks_app.models import Event, PacedRetry, Task, Tenant
+from tasks_app.services import paced_retries
 from tests import task_handlers  # noqa: F401 - registers the types
 from tests.engines import running_loop
 from tests.factories import claim, drive, make_key, make_task, make_tenant, task_state
@@ -296,6 +297,7 @@ def test_paced_retries_are_listed_newest_first_and_are_the_tenant_s_alone(
         ({"queue": "a", "per_second": 1001}, ["/per_second"]),
         ({"queue": "a", "per_second": 1, "ids": []}, ["/ids"]),
         ({"group_id": "no", "per_second": 1}, ["/group_id"]),
+        ({"queue": "a\x00", "per_second": 1}, []),
     ],
 )
 def test_a_paced_retry_needs_a_filter_and_a_pace(api: Api, body: Any, wrong: list[str]) -> None:
@@ -303,6 +305,43 @@ def test_a_paced_retry_needs_a_filter_and_a_pace(api: Api, body: Any, wrong: lis
     assert answer.status_code == 422
     assert pointers(answer) == wrong
     assert not PacedRetry.objects.exists()
+
+
+def test_a_tenant_has_so_many_paced_retries_at_a_time(
+    api: Api, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paced_retries, "MOST_RUNNING", 2)
+    first, _ = begun(api, 1), begun(api, 1)
+    refused = api.post(RETRIES, {"per_second": 1, "queue": "a"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "state_conflict")
+    assert begun(Api(make_key(make_tenant("other"))), 1)
+    api.post(f"{RETRIES}/{first}/abort")
+    assert begun(api, 1)
+
+
+def test_slow_retries_do_not_keep_others_waiting(
+    api: Api, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paced_retry, "AT_A_TIME", 1)
+    tasks = [dead(tenant, queue="slow") for _ in range(3)] + [dead(tenant, queue="fast")]
+    begun(api, 0.001, queue="slow")
+    run(PacedRetries(), clock.after(1))
+    begun(api, 10, queue="fast")
+    run(PacedRetries(), clock.after(2))
+    states = [task_state(one) for one in tasks]
+    assert states == ["queued", "failed", "failed", "queued"]
+
+
+def test_retries_take_turns(
+    api: Api, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paced_retry, "AT_A_TIME", 1)
+    tasks = [dead(tenant, queue=queue) for queue in ("a", "a", "a", "b")]
+    for queue in ("a", "b"):
+        begun(api, 1, queue=queue)
+    for at in (1, 2):
+        run(PacedRetries(), clock.after(at))
+    assert [task_state(one) for one in tasks] == ["queued", "failed", "failed", "queued"]
 
 
 def test_ended_paced_retries_leave_after_their_retention(api: Api, clock: Clock) -> None:

@@ -15,6 +15,7 @@ CROWD = (
 RACES = "tests/races/test_transition_races.py"
 BUNDLES = "tests/integration/test_bundles.py"
 QUEUES = "tests/integration/test_queues.py"
+CANARIES = "tests/integration/test_canaries.py"
 DEAD = "tests/integration/test_dead_letters.py"
 ESTIMATES = "tests/integration/test_estimates.py"
 EXPLAINED = "tests/integration/test_explained.py"
@@ -357,6 +358,27 @@ MUTANTS = (
         "SELECT queue FROM ready UNION SELECT queue FROM handed_out",
         "SELECT queue FROM ready UNION SELECT queue FROM handed_out WHERE false",
         f"{EXPLAINED}::test_the_hints_of_a_queue_without_worker_are_warned_of",
+    ),
+    Mutant(
+        "slow paced retries keep others waiting",
+        PACED,
+        "ORDER BY paced_at LIMIT %(most)s",
+        "ORDER BY id LIMIT %(most)s",
+        f"{DEAD}::test_retries_take_turns",
+    ),
+    Mutant(
+        "canaries pile up",
+        "tasks_app/maintenance/canary.py",
+        'unique_key=f"canary:{queue}",',
+        "unique_key=None,",
+        f"{CANARIES}::test_one_canary_at_a_time_waits_in_a_queue_however_long_it_stalls",
+    ),
+    Mutant(
+        "canaries count as dead letters",
+        "tasks_app/selectors/dead_letters.py",
+        "n.slug <> %(canaries)s",
+        "n.slug <> %(canaries)s || 'x'",
+        f"{CANARIES}::test_canaries_are_in_no_list_statistic_or_report_and_leave_after_a_while",
     ),
     Mutant(
         "an outage of the broker slows the sweeps",
