@@ -100,6 +100,13 @@ class TasksConf:
         least=0.5,
         most=300,
     )
+    canary_seconds: float = setting(
+        0.0,
+        "Seconds between two canaries through each served queue, tiny tasks by which the delay "
+        "from submission to success is measured; 0 for none.",
+        least=0,
+        most=86_400,
+    )
     window_least: int = setting(
         8,
         "Fewest tasks handed to the broker ahead of the workers of a queue that has any.",

@@ -123,6 +123,13 @@ class ConcurrencyKeyNotFound(RequestError):
     http_status = 404
 
 
+class PacedRetryNotFound(RequestError):
+    """There is no such retry of dead letters; ended ones are kept as long as dead letters."""
+
+    code = "paced_retry_not_found"
+    http_status = 404
+
+
 class UnknownTaskType(RequestError):
     """No handler of this type is registered; `GET /api/v1/task-types` lists those that are."""
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks_app.errors import TaskError
 from tasks_app.public import Permanent, Retry, TaskContext, handler
+from tasks_app.selectors.canaries import CANARY_TYPE
 
 
 class _Payload(BaseModel):
@@ -50,6 +51,11 @@ def example(payload: ExamplePayload, ctx: TaskContext) -> ExampleResult:
 def echo(payload: Any) -> Any:
     """Give the payload back."""
     return payload
+
+
+@handler(CANARY_TYPE, max_retry=0)
+def canary() -> None:
+    """Do nothing; the platform sends these to see that what goes through a queue comes back."""
 
 
 class SlowPayload(_Payload):

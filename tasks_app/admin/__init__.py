@@ -6,6 +6,7 @@ their actor. What may be done by whom: docs/how-to/use-the-admin.md.
 
 from django.contrib import admin
 
+from tasks_app.admin.dead_letters import PacedRetryAdmin
 from tasks_app.admin.keys import ApiKeyAdmin
 from tasks_app.admin.limits import LimitAdmin
 from tasks_app.admin.platform import LeaderAdmin, StaleResultAdmin, WorkerProcessAdmin
@@ -17,6 +18,7 @@ __all__ = [
     "ApiKeyAdmin",
     "LeaderAdmin",
     "LimitAdmin",
+    "PacedRetryAdmin",
     "QueueAdmin",
     "StaleResultAdmin",
     "TaskAdmin",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from typing_extensions import override
@@ -19,6 +20,7 @@ from tasks_app.selectors.queues import (
     queues_loaded,
     running_by_queue,
 )
+from tasks_app.selectors.serving import unserved_queues
 from tasks_app.services.caller import Caller
 from tasks_app.services.queues import pause_queue, resume_queue, retry_failed
 
@@ -76,14 +78,19 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
         """Count what waits and runs in the queues of the page, once."""
         page = super().get_changelist_instance(request)
         loads, running = queues_loaded([row.pk for row in page.result_list]), running_by_queue()
+        with connection.cursor() as cursor:
+            unserved = set(unserved_queues(cursor))
         for row in page.result_list:
-            row.load = loads[row.pk] | {"running": running.get(row.pk, 0)}
+            more = {"running": running.get(row.pk, 0), "is_unserved": row.pk in unserved}
+            row.load = loads[row.pk] | more
         return page
 
     @admin.display
-    def status(self, queue: Queue) -> str:
-        """Say whether it is paused, and by whom."""
-        return f"paused by {queue.paused_by}" if queue.is_paused else "open"
+    def status(self, queue: Any) -> str:
+        """Say whether it is paused, and by whom, or waits for a worker."""
+        if queue.is_paused:
+            return f"paused by {queue.paused_by}"
+        return "no worker serves it" if queue.load["is_unserved"] else "open"
 
     @admin.display
     def ready(self, queue: Any) -> str:

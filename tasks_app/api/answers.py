@@ -276,6 +276,7 @@ class PartHealth(Probe):
     slots: int = 0
     busy: int = 0
     queues: list[str] = []
+    unserved: list[str] = []
     beats: int = 0
     late_seconds: float = 0.0
     publishing: int = 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from datetime import datetime
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
@@ -31,23 +31,40 @@ from tasks_app.services import redrive
 from tasks_app.services.submission import Instant, Text
 
 MAX_IDS: Final = 1_000
+STATUSES: Final = ("failed", "error", "timeout")
+GROUP_PATTERN: Final = "^[0-9a-f]{16}$"
 
 
-class DeadLetterSelection(BaseModel):
-    """Body of retry and purge: `ids`, or a filter of at least one field."""
+class DeadLetterChoice(BaseModel):
+    """A filter of dead letters."""
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: list[uuid.UUID] | None = Field(default=None, min_length=1, max_length=MAX_IDS)
+    group_id: str | None = Field(
+        default=None, pattern=GROUP_PATTERN, description="Of a group: those of one cause."
+    )
     type: Text | None = Field(default=None, max_length=100)
     queue: str | None = Field(default=None, max_length=100)
     status: str | None = Field(default=None, pattern="^(failed|error|timeout)$")
     code: str | None = Field(default=None, max_length=64, description="Code of the last error.")
     finished_before: Instant | None = None
 
-    def filters(self) -> dict[str, str | datetime]:
-        """Give the filter fields that are set."""
-        return self.model_dump(exclude={"ids"}, exclude_none=True)
+    def wanted(self) -> DeadLetterFilter:
+        """Give the filter."""
+        return DeadLetterFilter(
+            type=self.type,
+            queue=self.queue,
+            state=self.status,
+            code=self.code,
+            finished_before=self.finished_before,
+            group_id=self.group_id,
+        )
+
+
+class DeadLetterSelection(DeadLetterChoice):
+    """Body of retry and purge: `ids`, or a filter of at least one field."""
+
+    ids: list[uuid.UUID] | None = Field(default=None, min_length=1, max_length=MAX_IDS)
 
 
 class DeadLettersShown(RootModel[DeadLetterList | DeadLetterGroupList]):
@@ -72,6 +89,16 @@ class DeadLettersView(ApiView):
                 Parameter(name="queue", description="Queue.", schema=TEXT),
                 Parameter(name="code", description="Code of the last error.", schema=TEXT),
                 Parameter(
+                    name="status",
+                    description="How they ended.",
+                    schema={"type": "string", "enum": list(STATUSES)},
+                ),
+                Parameter(
+                    name="group_id",
+                    description="The group that they are of.",
+                    schema={"type": "string", "pattern": GROUP_PATTERN},
+                ),
+                Parameter(
                     name="group",
                     description="Group by cause instead.",
                     schema={"type": "boolean", "default": False},
@@ -85,14 +112,9 @@ class DeadLettersView(ApiView):
     }
 
     def get(self, request: Request) -> Response:
-        """List them, or group them by cause with `?group=true`; filters `type`, `queue`, `code`."""
-        query = request.query_params
-        wanted = DeadLetterFilter(
-            type=read_text(request, "type"),
-            queue=read_text(request, "queue"),
-            code=read_text(request, "code"),
-        )
-        group = query.get("group", "false")
+        """List them, or group them by cause with `?group=true`."""
+        wanted = _read_filter(request)
+        group = request.query_params.get("group", "false")
         if group not in {"true", "false"}:
             raise invalid_parameter("group", "group must be true or false")
         if group == "true":
@@ -119,6 +141,21 @@ class DeadLettersView(ApiView):
         return Response({"results": shown, **links})
 
 
+def _read_filter(request: Request) -> DeadLetterFilter:
+    state, group_id = request.query_params.get("status"), request.query_params.get("group_id")
+    if state is not None and state not in STATUSES:
+        raise invalid_parameter("status", f"status is one of {', '.join(STATUSES)}")
+    if group_id is not None and not re.fullmatch(GROUP_PATTERN, group_id):
+        raise invalid_parameter("group_id", "group_id is the id of a group, 16 of 0-9 and a-f")
+    return DeadLetterFilter(
+        type=read_text(request, "type"),
+        queue=read_text(request, "queue"),
+        code=read_text(request, "code"),
+        state=state,
+        group_id=group_id,
+    )
+
+
 class DeadLettersRetryView(ApiView):
     """Run dead letters again, all attempts granted anew; at most 10,000 a call."""
 
@@ -128,7 +165,10 @@ class DeadLettersRetryView(ApiView):
             name="retry_dead_letters",
             tag="dead letters",
             summary="Run dead letters again",
-            description="Those named or those that fit, at most 10,000 a call; attempts anew.",
+            description=(
+                "Those named or those that fit, at once, at most 10,000 a call; attempts anew."
+                " `/dead-letters/retries` retries any number, so many a second."
+            ),
             body=DeadLetterSelection,
             replies={202: Reply(description="How many were queued.", model=Count)},
         )
@@ -175,18 +215,12 @@ def read_selection(
         selection = DeadLetterSelection.model_validate(body)
     except ValidationError as error:
         raise ValidationFailed(errors=pointers(error)) from error
-    filters = selection.filters()
-    if (selection.ids is None) == (not filters):
-        raise ValidationFailed("give ids, or at least one of type, queue, status, code")
+    wanted = selection.wanted()
+    if (selection.ids is None) == (not wanted.chosen()):
+        raise ValidationFailed("give ids, or at least one of group_id, type, queue, status, code")
     if selection.ids is not None:
         return selection.ids, None
-    return None, DeadLetterFilter(
-        type=selection.type,
-        queue=selection.queue,
-        state=selection.status,
-        code=selection.code,
-        finished_before=selection.finished_before,
-    )
+    return None, wanted
 
 
 def pointers(error: ValidationError) -> list[dict[str, str]]:

@@ -34,6 +34,9 @@ class Queue(BaseModel):
     pause_reason: str | None
     workers: int = Field(description="Live workers that serve it.")
     slots: int = Field(description="Tasks that these run at a time, of all their queues.")
+    is_unserved: bool = Field(
+        description="Tasks of yours wait in it, it is not paused, and no live worker serves it."
+    )
     counts: dict[State, int] = Field(description="Tasks by state; states without any left out.")
     counts_capped: bool = Field(
         description="Whether a cap cut off the counting: more than 10,000 tasks in a state."

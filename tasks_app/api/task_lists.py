@@ -27,12 +27,17 @@ from tasks_app.api.pagination import (
 from tasks_app.api.pagination import read_number as read_whole
 from tasks_app.api.views import ApiView
 from tasks_app.selectors import Place, TaskFilter, TaskOrder, task_object, task_rows, tasks_count
-from tasks_app.states import State, Status, states_of
+from tasks_app.selectors.serving import paused_queues, queues_without_worker
+from tasks_app.states import PENDING, State, Status, states_of
 
 MAX_OFFSET: Final = 10_000
 COUNT_SHOWN: Final = 10_000
 _SORTS: Final = ("created_at", "-created_at", "finished_at", "-finished_at")
 _SORT: Final = {"type": "string", "enum": list(_SORTS), "default": "-created_at"}
+WAITING: Final = ("queue_paused", "no_worker", "not_before", "concurrency_limit")
+"""Reasons that follow from a task's state or its queue. The others are decided by what goes on in
+the queue at the moment and hold for all of its ready tasks: `queue` and `state` list these.
+"""
 _INSTANT: Final = {"type": "string", "format": "date-time"}
 
 
@@ -40,10 +45,15 @@ def _words(known: Iterable[str]) -> dict[str, Any]:
     return {"type": "array", "items": {"type": "string", "enum": list(known)}}
 
 
+def _one(known: Iterable[str]) -> dict[str, Any]:
+    return {"type": "string", "enum": list(known)}
+
+
 def _parameters() -> Iterator[Parameter]:
     filters: dict[str, tuple[str, dict[str, Any]]] = {
         "status": ("Any of these, repeated or joined by commas.", _words(Status)),
         "state": ("Any of these, repeated or joined by commas.", _words(State)),
+        "waiting": ("Pending for this reason, perhaps among others.", _one(WAITING)),
         "type": ("Task type.", TEXT),
         "queue": ("Queue.", TEXT),
         "tag": ("All of these.", {"type": "array", "items": TEXT}),
@@ -65,6 +75,10 @@ def _parameters() -> Iterator[Parameter]:
 
 
 PARAMETERS: Final = tuple(_parameters())
+_STATES_WAITING: Final = {
+    "not_before": frozenset({State.SCHEDULED, State.RETRYING}),
+    "concurrency_limit": frozenset({State.BLOCKED}),
+}
 _KNOWN: Final = frozenset(one.name for one in PARAMETERS)
 _ID_PREFIX: Final = re.compile(r"^[0-9a-f][0-9a-f-]{0,35}$", re.IGNORECASE)
 
@@ -112,8 +126,10 @@ def read_filter(request: Request) -> TaskFilter:
         if name not in _KNOWN:
             raise invalid_parameter(name[:100], "unknown parameter", "unknown")
     task_type, id_prefix = _read_search(request)
+    states, queues = _read_waiting(request)
     return TaskFilter(
-        states=_read_states(request),
+        states=states,
+        queues=queues,
         type=task_type,
         queue=read_text(request, "queue"),
         concurrency_key=read_text(request, "concurrency_key"),
@@ -150,6 +166,21 @@ def _read_states(request: Request) -> tuple[str, ...]:
     if not chosen:
         raise invalid_parameter("state", "no task can have this status and this state")
     return tuple(sorted(state.value for state in chosen))
+
+
+def _read_waiting(request: Request) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """Give the states and, where the reason is the queue's, the queues that are meant."""
+    states = _read_states(request)
+    if "waiting" not in request.query_params:
+        return states, None
+    reason = _read_choice(request, "waiting", WAITING, default="")
+    of_reason = _STATES_WAITING.get(reason, PENDING)
+    chosen = tuple(sorted(of_reason if not states else of_reason & set(states)))
+    if not chosen:
+        raise invalid_parameter("waiting", "no task of this state or status waits for this reason")
+    if reason == "queue_paused":
+        return chosen, tuple(paused_queues())
+    return chosen, tuple(queues_without_worker()) if reason == "no_worker" else None
 
 
 def _read_words(request: Request, name: str, known: list[Any]) -> list[str]:

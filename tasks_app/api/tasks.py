@@ -18,7 +18,7 @@ from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait
 from tasks_app.api.waiting_views import WaitingResponse, WaitingView, preferred_wait
 from tasks_app.api.waiting_views import show as show_task
-from tasks_app.errors import DuplicateTask, StateConflict, TaskNotFound
+from tasks_app.errors import DuplicateTask, StateConflict, TaskNotFound, UnknownTaskType
 from tasks_app.selectors import find_task
 from tasks_app.selectors.shapes import Task
 from tasks_app.selectors.task_object import API_ROOT
@@ -26,6 +26,7 @@ from tasks_app.services.cancel import cancel_task
 from tasks_app.services.operate import Changes, read_changes, revise_task
 from tasks_app.services.redrive import retry_task
 from tasks_app.services.submission import Strict, Text
+from tasks_app.services.submit import UNSET
 from tasks_app.states import FINISHED
 
 _ID: Final = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -211,8 +212,10 @@ class TaskCancel(TaskCancelling):
         return self.cancelled(request)
 
 
-class NoBody(Strict):
-    """A body without fields."""
+class RetryBody(Strict):
+    """How to retry: `payload` replaces that of the task, checked like that of a submission."""
+
+    payload: Any = None
 
 
 class TaskRetry(TaskView):
@@ -224,18 +227,22 @@ class TaskRetry(TaskView):
             name="retry_task",
             tag="tasks",
             summary="Run a task again that did not succeed",
-            description="The same task with its attempts granted anew.",
-            body=NoBody,
+            description=(
+                "The same task with its attempts granted anew, and with another payload where the"
+                " body holds one."
+            ),
+            body=RetryBody,
             is_body_required=False,
             replies={
                 202: Reply(description="It is queued.", model=Task, headers=("Location", *_SHOWN))
             },
-            problems=(StateConflict, DuplicateTask),
+            problems=(StateConflict, DuplicateTask, UnknownTaskType),
         )
     }
 
     def post(self, request: Request, **_: Any) -> Response:
         """Queue a task that did not succeed once more."""
-        read_body(NoBody, request)
-        retry_task(caller=self.caller, task_id=self.task_id)
+        body = read_body(RetryBody, request)
+        payload = body.payload if "payload" in body.model_fields_set else UNSET
+        retry_task(caller=self.caller, task_id=self.task_id, payload=payload)
         return self.task_response(202)

@@ -12,6 +12,11 @@ from tasks_app.api.dead_letters import (
 from tasks_app.api.health import HealthView, LiveView, ReadyView
 from tasks_app.api.limits import ConcurrencyKeyView
 from tasks_app.api.metrics import MetricsView
+from tasks_app.api.paced_retries import (
+    PacedRetriesView,
+    PacedRetryAbortView,
+    PacedRetryDetailView,
+)
 from tasks_app.api.queues import (
     QueueCleanView,
     QueueDetailView,
@@ -49,6 +54,13 @@ platform_routes: list[URLPattern | URLResolver] = [
     path("dead-letters", DeadLettersView.as_view(), name="dead-letters"),
     path("dead-letters/retry", DeadLettersRetryView.as_view(), name="dead-letters-retry"),
     path("dead-letters/purge", DeadLettersPurgeView.as_view(), name="dead-letters-purge"),
+    path("dead-letters/retries", PacedRetriesView.as_view(), name="paced-retries"),
+    path("dead-letters/retries/<str:retry_id>", PacedRetryDetailView.as_view(), name="paced-retry"),
+    path(
+        "dead-letters/retries/<str:retry_id>/abort",
+        PacedRetryAbortView.as_view(),
+        name="paced-retry-abort",
+    ),
 ]
 """Routes that are not about single tasks."""
 

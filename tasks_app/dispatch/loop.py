@@ -26,6 +26,7 @@ from tasks_app.dispatch.backlog import (
 )
 from tasks_app.dispatch.bundles import MEASURE_SECONDS, Bundle, bundle, measure_sizes
 from tasks_app.dispatch.declared import store_declared_limits
+from tasks_app.dispatch.pace import Paces
 from tasks_app.dispatch.publish import Publisher, make_publisher
 from tasks_app.dispatch.window import Window
 from tasks_app.loops import Connection, Round, Turn
@@ -83,6 +84,7 @@ class DispatchWork:
         self._is_declared = False
         self._sizes: dict[str, int] = {}
         self._measure_at = 0.0
+        self._paces = Paces()
 
     def run_once(self, turn: Turn) -> Round:
         """Send what has room; see `Work.run_once`."""
@@ -106,6 +108,7 @@ class DispatchWork:
             self._unblock_at = started + UNBLOCK_LEAST_SECONDS
         if monotonic() >= self._stamp_at:
             self._stamp(turn.connection)
+        self._learn_paces(turn, ready, rooms, sending)
         counts.update(dispatched=len(sending.batch), parked=sending.parked)
         looks = [
             self._windows[queue.name].look_in(queue.slots)
@@ -113,6 +116,16 @@ class DispatchWork:
             if sending.moved[queue.name] >= rooms[queue.name]
         ]
         return Round(counts=counts, wait_seconds=self._wait(looks))
+
+    def _learn_paces(
+        self, turn: Turn, ready: Sequence[ReadyQueue], rooms: dict[str, int], sending: _Sending
+    ) -> None:
+        now = monotonic()
+        limited = {one.name for one in ready if sending.moved[one.name] >= rooms[one.name]}
+        slots = {one.name: one.slots for one in ready}
+        sent = (task.queue for task in sending.batch)
+        self._paces.learn(sent, slots=slots, limited=limited, now=now)
+        self._paces.save(turn.connection.cursor(), now=now)
 
     def _look(self, turn: Turn, counts: Counter[str]) -> list[ReadyQueue]:
         """Find the queues to serve; see that each has a row, and none that is paused hints out.
@@ -237,6 +250,7 @@ class DispatchWork:
             self._stamp(connection)
         self._confirmed.clear()
         self._windows.clear()
+        self._paces.rest()
         self._unblock_at = 0.0
         self._unblocked_to = transitions.START
         self._is_declared = False

@@ -25,6 +25,7 @@ from tasks_app.execution.outcomes import (
     Succeeded,
     Unstorable,
     error_json,
+    own_frame,
     storable,
 )
 from tasks_app.policies import ErrorInfo, Retry, Verdict, decide_after_failure
@@ -142,6 +143,7 @@ def _ending(claim: Claim, error: ErrorInfo, *, state: str, is_retryable: bool) -
             state=state,
             error=shown,
             traceback=storable(error.traceback),
+            frame=own_frame(storable(error.traceback)),
         ),
         shown,
     )

@@ -17,6 +17,15 @@ from tasks_app.registry import Handler
 
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SHOWN_FAULTS: Final = 5
+_FRAME: Final = re.compile(r'^  File "([^"\n]+)", line \d+, in (\S+)', re.MULTILINE)
+_FOREIGN: Final = (
+    "/site-packages/",
+    "/lib/python3",
+    "/tasks_app/execution/",
+    "/tasks_app/context.py",
+    "<frozen ",
+)
+MAX_FRAME: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +136,19 @@ def error_json(error: ErrorInfo, *, attempt: int, is_retryable: bool) -> str:
 def storable(text: str) -> str:
     """Replace what PostgreSQL's text cannot hold: NUL characters and lone surrogates."""
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def own_frame(traceback_text: str) -> str | None:
+    """Give the innermost frame of the handler's own code, as `orders/handlers.py in charge`.
+
+    Without its line, so that the cause of a failure stays the same when code above it changes.
+    """
+    own = [
+        (path, function)
+        for path, function in _FRAME.findall(traceback_text)
+        if not any(part in path for part in _FOREIGN)
+    ]
+    if not own:
+        return None
+    path, function = own[-1]
+    return f"{'/'.join(path.split('/')[-2:])} in {function}"[:MAX_FRAME]

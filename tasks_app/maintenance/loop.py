@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from tasks_app.clock import monotonic
 from tasks_app.conf import TasksConf, conf
 from tasks_app.loops import Connection, Round, Turn
+from tasks_app.maintenance.canary import SendCanaries
 from tasks_app.maintenance.expire import ExpirePending, ExpireRunning, ForceCancel
+from tasks_app.maintenance.paced_retry import PacedRetries
 from tasks_app.maintenance.promote import Promote
 from tasks_app.maintenance.prune import prune_steps
 from tasks_app.maintenance.rescue import Rescue
 from tasks_app.maintenance.step import Step, StepTurn
 from tasks_app.maintenance.sweep import Sweep
+from tasks_app.maintenance.watch_queues import WatchQueues
 
 
 def maintain_steps(settings: TasksConf) -> list[Step]:
@@ -33,12 +36,20 @@ def maintain_steps(settings: TasksConf) -> list[Step]:
             grace_seconds=settings.lease_grace_seconds,
             max_rescues=settings.max_rescues,
         ),
+        PacedRetries(),
+        WatchQueues(),
+        *canary_steps(settings.canary_seconds),
         *prune_steps(
             success_days=settings.retention_success_days,
             failed_days=settings.retention_failed_days,
             feed_hours=settings.feed_retention_hours,
         ),
     ]
+
+
+def canary_steps(interval_seconds: float) -> list[Step]:
+    """Give the step that sends canaries, or none where they are off."""
+    return [SendCanaries(interval_seconds=interval_seconds)] if interval_seconds else []
 
 
 class MaintainWork:

@@ -46,6 +46,11 @@ DELETE FROM taskmill_stale_result WHERE id IN (
   AND at < taskmill_now() - make_interval(secs => %(age)s::float8)
 """
 
+_PRUNE_PACED_RETRIES = """
+DELETE FROM taskmill_paced_retry
+WHERE finished_at < taskmill_now() - make_interval(secs => %(age)s::float8)
+"""
+
 _PRUNE_FEED = """
 WITH first AS MATERIALIZED (
     SELECT first_sequence, at FROM taskmill_feed ORDER BY first_sequence LIMIT %(limit)s
@@ -84,10 +89,11 @@ class PruneTasks:
 
 
 class PruneRecords:
-    """Removes what else has an end: idempotency records, rows of lost workers, refused writes.
+    """Removes what else has an end: idempotency records, rows of lost workers, refused writes,
+    paced retries.
 
     Args:
-        stale_days: how long refused writes are kept.
+        stale_days: how long refused writes and ended paced retries are kept.
     """
 
     name = "prune_records"
@@ -104,6 +110,7 @@ class PruneRecords:
             (_PRUNE_IDEMPOTENCY, 0.0),
             (_PRUNE_WORKERS, LOST_WORKER_SECONDS),
             (_PRUNE_STALE, self._stale_days * 86_400),
+            (_PRUNE_PACED_RETRIES, self._stale_days * 86_400),
         ):
             cursor.execute(statement, {"limit": LIMIT, "age": age_seconds})
             most = max(most, cursor.rowcount)

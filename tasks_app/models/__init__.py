@@ -4,6 +4,7 @@ from tasks_app.models.engine import Leader, StaleResult, WorkerProcess
 from tasks_app.models.feed import FeedBatch, FeedCursor
 from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue
 from tasks_app.models.limit import Limit, LimitOf
+from tasks_app.models.pace import PacedRetry, QueuePace
 from tasks_app.models.queue import Queue, QueueOrder
 from tasks_app.models.task import Task
 from tasks_app.models.tenancy import ApiKey, IdempotencyRecord, Tenant
@@ -20,8 +21,10 @@ __all__ = [
     "LimitOf",
     "LogChunk",
     "OnceValue",
+    "PacedRetry",
     "Queue",
     "QueueOrder",
+    "QueuePace",
     "StaleResult",
     "Task",
     "Tenant",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import uuid_utils
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Coalesce, Upper
 
 from tasks_app.models.tenancy import Tenant
 from tasks_app.states import DEAD_LETTERS, FINISHED, PENDING, PROCESSING, State
@@ -22,6 +25,21 @@ _DEAD = sorted(DEAD_LETTERS)
 def new_task_id() -> uuid.UUID:
     """Give a UUIDv7: unique, and ordered by creation time in milliseconds."""
     return uuid.UUID(bytes=uuid_utils.uuid7().bytes)
+
+
+class Cause(models.Func):
+    """The id of a dead letter's group: its type, error code and frame, hashed.
+
+    `selectors.dead_letters.CAUSE` is the same in SQL; the index serves no other spelling.
+    """
+
+    template = "left(md5(%(expressions)s), 16)"
+    arg_joiner = " || '/' || "
+    output_field = models.TextField()
+
+    def __init__(self, **extra: Any) -> None:
+        code = Coalesce(KeyTextTransform("code", "error"), Upper("state"))
+        super().__init__(F("type"), code, Coalesce(F("frame"), Value("")), **extra)
 
 
 class Task(models.Model):
@@ -79,6 +97,9 @@ class Task(models.Model):
     lease_owner = models.CharField(max_length=120, null=True)  # noqa: DJ001 - null is "no lease", by constraint
     lease_expires_at = models.DateTimeField(null=True)
     worker = models.CharField(max_length=120, default="", help_text="Who ran it last.")
+    frame = models.CharField(  # noqa: DJ001 - null is "no frame of the handler's own"
+        max_length=200, null=True, help_text="Where its last attempt failed for good."
+    )
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_requested_by = models.CharField(max_length=120, default="")
     cancel_reason = models.CharField(max_length=500, default="")
@@ -223,6 +244,14 @@ class Task(models.Model):
                 F("finished_at").desc(),
                 F("id").desc(),
                 name="task_dead",
+                condition=Q(state__in=_DEAD),
+            ),
+            models.Index(
+                F("tenant"),
+                Cause(),
+                F("finished_at").desc(),
+                F("id").desc(),
+                name="task_dead_cause",
                 condition=Q(state__in=_DEAD),
             ),
             models.Index(

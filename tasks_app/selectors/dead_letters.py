@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from django.db import connection
 
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.canaries import CANARY_TENANT
 from tasks_app.selectors.rows import decoded
 
 GROUPING_CAP: Final = 5_000
-TRACEBACK_TAIL: Final = 6_000
-_FRAME: Final = re.compile(r'^  File "([^"\n]+)", line (\d+), in (\S+)', re.MULTILINE)
-_FOREIGN: Final = ("/site-packages/", "/lib/python3", "/tasks_app/execution/", "<frozen ")
+GROUPS_SHOWN: Final = 500
+COUNT_CAP: Final = 100_000
+RECENT_SECONDS: Final = 300
+RECENT_CAP: Final = 2_000
+QUEUES_CAP: Final = 100
+CAUSE: Final = """left(md5(t.type || '/' || coalesce(t.error ->> 'code', upper(t.state))
+    || '/' || coalesce(t.frame, '')), 16)"""
+"""The id of a dead letter's group; spelt as `models.task.Cause`, whose index serves it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,7 @@ class DeadLetterFilter:
         code: the error's code, such as `NETWORK_ERROR`.
         state: `failed`, `error` or `timeout`.
         finished_before: aware instant.
+        group_id: of a group, as `dead_letters_by_cause` gives it.
     """
 
     type: str | None = None
@@ -36,6 +41,7 @@ class DeadLetterFilter:
     code: str | None = None
     state: str | None = None
     finished_before: datetime | None = None
+    group_id: str | None = None
 
     def conditions(self) -> str:
         """Give the SQL over `t` that goes with `values()`."""
@@ -50,26 +56,25 @@ class DeadLetterFilter:
             parts.append("t.state = %(state)s")
         if self.finished_before is not None:
             parts.append("t.finished_at < %(finished_before)s")
+        if self.group_id is not None:
+            parts.append(f"{CAUSE} = %(group_id)s")
         return " AND ".join(parts)
 
     def values(self, tenant_id: int) -> dict[str, Any]:
         """Give the parameters of `conditions()`."""
-        return {
-            "tenant": tenant_id,
-            "type": self.type,
-            "queue": self.queue,
-            "code": self.code,
-            "state": self.state,
-            "finished_before": self.finished_before,
-        }
+        return {"tenant": tenant_id} | asdict(self)
+
+    def chosen(self) -> dict[str, Any]:
+        """Give the fields that are set."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-_LIST = """
+_LIST = f"""
 SELECT t.id, t.type, t.queue, t.state AS status, t.attempt, t.error, t.created_at, t.finished_at,
-       t.worker, t.tags
-FROM taskmill_task t WHERE {conditions} {after}
-ORDER BY t.finished_at {order}, t.id {order} LIMIT %(most)s
-"""
+       t.worker, t.tags, t.frame, {CAUSE} AS group_id
+FROM taskmill_task t WHERE {{conditions}} {{after}}
+ORDER BY t.finished_at {{order}}, t.id {{order}} LIMIT %(most)s
+"""  # noqa: S608 - built from constants
 
 
 def dead_letters_listed(
@@ -102,14 +107,19 @@ def dead_letters_listed(
     return [row | {"error": decoded(row["error"]), "worker": row["worker"] or None} for row in rows]
 
 
-_CAUSES = """
-SELECT t.id, t.type, t.queue, coalesce(t.error ->> 'code', upper(t.state)) AS code,
-       t.error ->> 'message' AS message, t.finished_at, right(a.traceback, %(tail)s) AS traceback
-FROM (SELECT * FROM taskmill_task t WHERE {conditions}
-      ORDER BY t.finished_at DESC, t.id DESC LIMIT %(most)s) t
-LEFT JOIN taskmill_attempt a ON a.task_id = t.id AND a.epoch = t.epoch
-ORDER BY t.finished_at DESC, t.id DESC
-"""
+_CAUSES = f"""
+SELECT group_id AS id, type, code, nullif(frame, '') AS frame, count(*) AS count,
+    min(finished_at) AS first_seen_at, max(finished_at) AS last_seen_at,
+    (array_agg(few.id ORDER BY finished_at DESC, few.id DESC))[1] AS sample_id,
+    (array_agg(message ORDER BY finished_at DESC, few.id DESC))[1] AS sample_message,
+    array_agg(DISTINCT queue) AS queues, sum(count(*)) OVER () > %(cap)s AS is_capped
+FROM (SELECT t.id, t.type, t.queue, t.finished_at, coalesce(t.frame, '') AS frame,
+        coalesce(t.error ->> 'code', upper(t.state)) AS code, t.error ->> 'message' AS message,
+        {CAUSE} AS group_id
+      FROM taskmill_task t WHERE {{conditions}}
+      ORDER BY t.finished_at DESC, t.id DESC LIMIT %(cap)s + 1) few
+GROUP BY group_id, type, code, frame ORDER BY count(*) DESC, group_id LIMIT %(most)s
+"""  # noqa: S608 - built from constants
 
 
 def dead_letters_by_cause(
@@ -118,50 +128,43 @@ def dead_letters_by_cause(
     """Group the newest `GROUPING_CAP` dead letters by type, error code and raising frame.
 
     Returns:
-        `{type, code, frame, count, first_seen_at, last_seen_at, sample_id, sample_message, queues}`
-        of each group, largest first, and whether the cap left older ones out.
+        `{id, type, code, frame, count, first_seen_at, last_seen_at, sample_id, sample_message,
+        queues}` of each group, largest first, at most `GROUPS_SHOWN`, and whether the cap left
+        older dead letters out. The id of a cause is the same at all times.
     """
     statement = _CAUSES.format(conditions=wanted.conditions())
-    values = wanted.values(tenant_id) | {"most": GROUPING_CAP + 1, "tail": TRACEBACK_TAIL}
+    values = wanted.values(tenant_id) | {"cap": GROUPING_CAP, "most": GROUPS_SHOWN}
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         rows = rows_as_dicts(cursor)
-    groups = _grouped(rows[:GROUPING_CAP])
-    return groups, len(rows) > GROUPING_CAP
+    capped = [row.pop("is_capped") for row in rows]
+    return rows, any(capped)
 
 
-def _grouped(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str, str | None], dict[str, Any]] = {}
-    for row in rows:
-        frame = own_frame(row["traceback"] or "")
-        group = groups.setdefault(
-            (row["type"], row["code"], frame),
-            {
-                "type": row["type"],
-                "code": row["code"],
-                "frame": frame,
-                "count": 0,
-                "last_seen_at": row["finished_at"],
-                "sample_id": row["id"],
-                "sample_message": row["message"],
-                "queues": [],
-            },
-        )
-        group["count"] += 1
-        group["first_seen_at"] = row["finished_at"]
-        if row["queue"] not in group["queues"]:
-            group["queues"].append(row["queue"])
-    return sorted(groups.values(), key=lambda group: -group["count"])
+def dead_letters_count(*, tenant_id: int, wanted: DeadLetterFilter) -> tuple[int, bool]:
+    """Count dead letters up to `COUNT_CAP`, and say whether there are more."""
+    statement = f"""SELECT count(*) FROM (
+        SELECT FROM taskmill_task t WHERE {wanted.conditions()} LIMIT %(cap)s + 1) few"""  # noqa: S608 - built from constants
+    with connection.cursor() as cursor:
+        cursor.execute(statement, wanted.values(tenant_id) | {"cap": COUNT_CAP})
+        found = int(cursor.fetchone()[0])
+    return min(found, COUNT_CAP), found > COUNT_CAP
 
 
-def own_frame(traceback: str) -> str | None:
-    """Give the innermost frame of the handler's own code, as `orders/handlers.py in charge`."""
-    own = [
-        (path, function)
-        for path, _, function in _FRAME.findall(traceback)
-        if not any(part in path for part in _FOREIGN)
-    ]
-    if not own:
-        return None
-    path, function = own[-1]
-    return f"{'/'.join(path.split('/')[-2:])} in {function}"
+_RECENT: Final = """
+SELECT few.queue, count(*) FROM taskmill_tenant n CROSS JOIN LATERAL (
+    SELECT t.queue FROM taskmill_task t
+    WHERE t.tenant_id = n.id AND t.state IN ('failed', 'error', 'timeout')
+      AND t.finished_at > taskmill_now() - make_interval(secs => %(seconds)s)
+    ORDER BY t.finished_at DESC LIMIT %(cap)s
+) few WHERE n.slug <> %(canaries)s GROUP BY few.queue ORDER BY count(*) DESC LIMIT %(queues)s
+"""
+
+
+def dead_letters_recent() -> dict[str, int]:
+    """Count what died in the last `RECENT_SECONDS` by queue, `RECENT_CAP` of each tenant."""
+    values: dict[str, Any] = {"seconds": RECENT_SECONDS, "cap": RECENT_CAP, "queues": QUEUES_CAP}
+    values["canaries"] = CANARY_TENANT
+    with connection.cursor() as cursor:
+        cursor.execute(_RECENT, values)
+        return dict(cursor.fetchall())

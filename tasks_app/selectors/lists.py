@@ -29,6 +29,7 @@ class TaskFilter:
 
     Attributes:
         states: stored states.
+        queues: one of these; an empty tuple fits nothing.
         tags: all of them.
         created_after: inclusive bound, aware.
         created_before: exclusive bound, aware.
@@ -36,6 +37,7 @@ class TaskFilter:
     """
 
     states: tuple[str, ...] = ()
+    queues: tuple[str, ...] | None = None
     type: str | None = None
     queue: str | None = None
     concurrency_key: str | None = None
@@ -154,6 +156,9 @@ def conditions_of(wanted: TaskFilter) -> tuple[list[str], dict[str, Any]]:
         if value is not None:
             conditions.append(f"t.{name} = %({name})s")
             values[name] = value
+    if wanted.queues is not None:
+        conditions.append("t.queue = ANY(%(queues)s)" if wanted.queues else "false")
+        values["queues"] = list(wanted.queues)
     if wanted.tags:
         conditions.append("t.tags @> %(tags)s::varchar[]")
         values["tags"] = list(wanted.tags)

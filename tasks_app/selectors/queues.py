@@ -223,6 +223,8 @@ def queues_shown(*, tenant_id: int, names: Sequence[str]) -> list[dict[str, Any]
         counts = {one["state"]: one["number"] for one in late if one["queue"] == row["name"]}
         counts |= {"queued": mine["ready"], "dispatched": mine["dispatched"]}
         row["counts"] = {state: counts[state] for state in State if counts.get(state)}
+        is_waited = bool(mine["ready"] or mine["dispatched"])
+        row["is_unserved"] = is_waited and not row["workers"] and not row["is_paused"]
         row["counts_capped"] = is_cut or mine["is_capped"]
         row["oldest_waiting_seconds"] = mine["oldest_waiting_seconds"]
         row["finished_last_5_minutes"] = finished.get(row["name"], 0)

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import connection
 
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.canaries import CANARY_TYPE
 
 _FINISHED = """
 SELECT tenant_id, queue, type,
@@ -25,7 +26,7 @@ SELECT tenant_id, queue, type,
     coalesce(sum(greatest(0, extract(epoch FROM coalesce(started_at, finished_at) - queued_at))),
         0)::float8 AS wait_seconds
 FROM taskmill_task
-WHERE finished_at >= %(start)s AND finished_at < %(end)s
+WHERE finished_at >= %(start)s AND finished_at < %(end)s AND type <> %(canary)s
 GROUP BY tenant_id, queue, type
 """
 
@@ -47,7 +48,7 @@ def finished_between(start: datetime, end: datetime) -> list[dict[str, Any]]:
         run_seconds, wait_count, wait_seconds}`; run and wait are the last attempt's.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_FINISHED, {"start": start, "end": end})
+        cursor.execute(_FINISHED, {"start": start, "end": end, "canary": CANARY_TYPE})
         return rows_as_dicts(cursor)
 
 

@@ -86,8 +86,15 @@ class Behind(BaseModel):
     """Other tasks of the queue go first."""
 
     reason: Literal["behind"]
-    position: int = Field(description="How many go first, counted up to 10,000.")
-    estimated_start: AwareDatetime | None
+    position: int = Field(
+        description="How many go first, those handed to workers included, counted up to 10,000."
+    )
+    estimated_start: AwareDatetime | None = Field(
+        description=(
+            "By the pace of the queue's starts; null without one, beyond 10,000, and where another"
+            " reason holds the task."
+        )
+    )
 
 
 WaitingReason = Annotated[
@@ -229,11 +236,14 @@ class DeadLetter(BaseModel):
     finished_at: AwareDatetime
     worker: str | None
     tags: list[str]
+    frame: str | None = Field(description="Innermost frame of the handler's own code.")
+    group_id: str = Field(description="Of its cause, the same at all times; a filter.")
 
 
 class DeadLetterGroup(BaseModel):
     """Dead letters of one cause: the same type, error code and raising frame."""
 
+    id: str = Field(description="The same at all times; give it as `group_id`.")
     type: str
     code: str
     frame: str | None = Field(description="Innermost frame of the handler's own code.")

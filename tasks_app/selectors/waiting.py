@@ -1,4 +1,4 @@
-"""Why a pending task is not running: machine-readable reasons, from one statement over indexes."""
+"""Why a pending task is not running: machine-readable reasons, from statements over indexes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from django.db import connection
 
 from tasks_app.conf import conf
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.estimates import POSITION_CAP, behind_others
 from tasks_app.selectors.limits import limit_reasons, queue_rate_reason
 from tasks_app.states import PENDING
 from tasks_app.transitions.picking import PRIORITIES
-
-POSITION_CAP: Final = 10_000
 
 _AHEAD_BY_PRIORITY: Final = """SELECT count(*) FROM (
         (SELECT 1 FROM taskmill_task a WHERE a.state = 'queued'
@@ -59,7 +58,7 @@ def waiting_reasons(*, tenant_id: int, task_id: uuid.UUID) -> list[dict[str, Any
     `queue_paused` (queue, by, since, pause_reason), `not_before` (run_at), `no_worker` (queue),
     `queue_limit` (queue, used, limit), `concurrency_limit` (key or type, used, limit, holders),
     `rate_limit` (of, name, rate, until), `behind` (position: tasks of its queue that go first, at
-    most 10,000; estimated_start: null).
+    most 10,000; estimated_start, or None).
     """
     values: dict[str, Any] = {"id": task_id, "tenant": tenant_id}
     values["lost_after"] = conf().lease_seconds
@@ -68,7 +67,8 @@ def waiting_reasons(*, tenant_id: int, task_id: uuid.UUID) -> list[dict[str, Any
         rows = rows_as_dicts(cursor)
     if not rows or rows[0]["state"] not in PENDING:
         return None
-    return [*_reasons_of_queue(rows[0]), *_reasons_of_task(rows[0])]
+    reasons = [*_reasons_of_queue(rows[0]), *_reasons_of_task(rows[0])]
+    return [*reasons, *behind_others(rows[0], reasons)]
 
 
 def _reasons_of_queue(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -94,6 +94,3 @@ def _reasons_of_queue(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _reasons_of_task(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if row["state"] != "dispatched":
         yield from limit_reasons(row)
-    if row["ahead"]:
-        position = min(row["ahead"], POSITION_CAP)
-        yield {"reason": "behind", "position": position, "estimated_start": None}

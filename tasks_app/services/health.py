@@ -18,6 +18,7 @@ import psycopg
 import redis
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.db import connection
 from kombu.exceptions import KombuError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -27,6 +28,7 @@ from tasks_app.db import connection_parameters
 from tasks_app.engine_loops import engine_loops
 from tasks_app.errors import ConfigurationError
 from tasks_app.selectors.platform import loops_led, workers_known
+from tasks_app.selectors.serving import NAMES_SHOWN, unserved_queues
 
 KEEP_SECONDS: Final = 2.0
 TIMEOUT_SECONDS: Final = 1
@@ -172,8 +174,13 @@ def _check_engine() -> Part:
 
 
 def _check_workers() -> Part:
+    """Look for workers; a queue that none serves is named, and does not make the part unwell:
+    whoever may submit chooses names of queues.
+    """
     try:
         online = [row for row in workers_known() if row["status"] == "online"]
+        with connection.cursor() as cursor:
+            unserved = unserved_queues(cursor)
     except DatabaseError:
         return _UNKNOWN
     facts = {
@@ -181,8 +188,11 @@ def _check_workers() -> Part:
         "slots": sum(row["slots"] for row in online),
         "busy": sum(row["busy"] for row in online),
         "queues": sorted({queue for row in online for queue in row["queues"]}),
+        "unserved": unserved[:NAMES_SHOWN],
     }
-    detail = "" if online else "no worker is online; tasks wait"
+    detail = f"tasks wait and no worker serves {', '.join(unserved[:3])}" if unserved else ""
+    if not online:
+        detail = "no worker is online; tasks wait"
     return Part(is_ok=bool(online), detail=detail, facts=facts)
 
 

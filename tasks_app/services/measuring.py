@@ -24,6 +24,7 @@ from tasks_app.selectors.measures import (
     worker_measures,
 )
 from tasks_app.selectors.platform import loops_led
+from tasks_app.services.waiting_measures import WAITING_METRICS, waiting_samples
 from tasks_app.telemetry import logger
 
 KEEP_SECONDS: Final = 1.5
@@ -91,7 +92,11 @@ SOURCES: Final = (
         metrics=(FEED_LAG, FEED_LAST, SINK_LAG_EVENTS, SINK_LAG_SECONDS),
         read=f"{_HERE}.feed_samples",
     ),
-    MetricSource(name="tasks", metrics=(TASKS, OLDEST_WAITING), read=f"{_HERE}.task_samples"),
+    MetricSource(
+        name="tasks",
+        metrics=(TASKS, OLDEST_WAITING, *WAITING_METRICS),
+        read=f"{_HERE}.task_samples",
+    ),
     MetricSource(
         name="processes",
         metrics=(WORKERS, SLOTS, SLOTS_BUSY, WORKER_MEMORY, LEADER),
@@ -168,12 +173,13 @@ def feed_samples() -> Iterator[Sample]:
 
 
 def task_samples() -> Iterator[Sample]:
-    """Read what waits and runs."""
+    """Read what waits and runs, why it waits, and what died lately."""
     found = live_tasks()
     for (queue, state), number in found.counts.items():
         yield Sample(TASKS, number, (queue, state))
     for queue, seconds in found.oldest_seconds.items():
         yield Sample(OLDEST_WAITING, seconds, (queue,))
+    yield from waiting_samples(found)
 
 
 def process_samples() -> Iterator[Sample]:

@@ -4,39 +4,57 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from django.db import IntegrityError, connection, transaction
 
 from tasks_app.errors import DuplicateTask, StateConflict
-from tasks_app.selectors import find_state
+from tasks_app.registry import get_handler
+from tasks_app.selectors import find_state, find_task
 from tasks_app.selectors.dead_letters import DeadLetterFilter
 from tasks_app.services.caller import Caller
+from tasks_app.services.defaults import checked_payload
+from tasks_app.services.submit import UNSET
 from tasks_app.transitions import purge, redrive
 
 BATCH: Final = 500
 MAX_AT_ONCE: Final = 10_000
 
 
-def retry_task(*, caller: Caller, task_id: uuid.UUID) -> None:
+def retry_task(*, caller: Caller, task_id: uuid.UUID, payload: Any = UNSET) -> None:
     """Queue a finished task that did not succeed once more, all attempts granted anew.
+
+    Args:
+        payload: another payload for the task, or UNSET for the one it has.
 
     Raises:
         TaskNotFound: no such task of this tenant.
         StateConflict: it is unfinished or succeeded; `state` says which.
         DuplicateTask: a live task holds its unique key.
+        UnknownTaskType, ValidationFailed, PayloadTooLarge: the payload, as of a submission.
     """
-    if _redrive(caller, [task_id]):
+    text = None if payload is UNSET else _checked(caller, task_id, payload)
+    if _redrive(caller, [task_id], text):
         return
     state, _ = find_state(tenant_id=caller.tenant_id, task_id=task_id)
     raise StateConflict(f"the task is {state}; only a failed one is retried", state=state)
 
 
-def _redrive(caller: Caller, task_ids: Sequence[uuid.UUID]) -> int:
+def _checked(caller: Caller, task_id: uuid.UUID, payload: Any) -> str:
+    row = find_task(tenant_id=caller.tenant_id, task_id=task_id)
+    return orjson.dumps(checked_payload(get_handler(row["type"]), payload)).decode()
+
+
+def _redrive(caller: Caller, task_ids: Sequence[uuid.UUID], payload: str | None = None) -> int:
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             taken = redrive(
-                cursor, tenant_id=caller.tenant_id, task_ids=task_ids, actor=caller.actor
+                cursor,
+                tenant_id=caller.tenant_id,
+                task_ids=task_ids,
+                actor=caller.actor,
+                payload=payload,
             )
     except IntegrityError as error:
         raise DuplicateTask("a live task holds the unique key of this one") from error

@@ -125,6 +125,7 @@ WITH old AS MATERIALIZED (
 ), moved AS (
     UPDATE taskmill_task t SET
         state = 'queued', attempt_base = t.attempt, rescues = 0, sweeps = 0, hand_backs = 0,
+        payload = coalesce(%(payload)s::jsonb, t.payload), frame = NULL,
         result = NULL, error = NULL, progress = 0, progress_message = '', progress_detail = NULL,
         run_at = taskmill_now(), queued_at = taskmill_now(),
         queue_deadline = taskmill_now() + make_interval(secs => t.queue_timeout),
@@ -132,23 +133,40 @@ WITH old AS MATERIALIZED (
         cancel_requested_by = '', cancel_reason = '', cancel_grace_seconds = NULL, {TOUCH}
     FROM old WHERE t.id = old.id
     RETURNING {MOVED}, t.queue, old.state AS old_state
-), {event(kind="'task.redriven'", from_state="m.old_state", actor="%(actor)s::text")}
+), {
+    event(
+        kind="'task.redriven'",
+        from_state="m.old_state",
+        actor="%(actor)s::text",
+        data="CASE WHEN %(payload)s::jsonb IS NOT NULL THEN "
+        "jsonb_build_object('is_payload_changed', true) END",
+    )
+}
 SELECT m.id, (SELECT count(pg_notify('taskmill_dispatch', q.queue)) FROM (SELECT DISTINCT queue FROM
     moved) q) FROM moved m
 """  # noqa: S608 - built from constants
 
 
 def redrive(
-    cursor: Cursor, *, tenant_id: int, task_ids: Sequence[uuid.UUID], actor: str
+    cursor: Cursor,
+    *,
+    tenant_id: int,
+    task_ids: Sequence[uuid.UUID],
+    actor: str,
+    payload: str | None = None,
 ) -> list[uuid.UUID]:
     """Queue finished tasks that did not succeed once more, with all attempts granted anew; gives
     those it took.
+
+    Args:
+        payload: JSON text of another payload for them, or None for the same.
 
     Raises:
         IntegrityError: a live task holds the unique key of one of them
             (`task_unique_while_active`); none was taken.
     """
-    cursor.execute(_REDRIVE, {"ids": list(task_ids), "tenant": tenant_id, "actor": actor})
+    values: dict[str, Any] = {"ids": list(task_ids), "tenant": tenant_id, "actor": actor}
+    cursor.execute(_REDRIVE, values | {"payload": payload})
     return [row[0] for row in cursor.fetchall()]
 
 

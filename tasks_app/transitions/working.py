@@ -71,7 +71,7 @@ def succeed_and_claim(
 
 _FAIL = f"""
 WITH moved AS (
-    UPDATE taskmill_task t SET state = %(state)s, error = %(error)s::jsonb,
+    UPDATE taskmill_task t SET state = %(state)s, error = %(error)s::jsonb, frame = %(frame)s,
         finished_at = greatest(t.updated_at, taskmill_now()), {NO_LEASE}, {TOUCH}
     {_GUARD} RETURNING {ENDED}
 ), {
@@ -88,12 +88,21 @@ SELECT 1 FROM moved
 
 
 def fail(
-    cursor: Cursor, task_id: uuid.UUID, *, epoch: int, state: str, error: str, traceback: str = ""
+    cursor: Cursor,
+    task_id: uuid.UUID,
+    *,
+    epoch: int,
+    state: str,
+    error: str,
+    traceback: str = "",
+    frame: str | None = None,
 ) -> bool:
     """End the task as `failed`, `error` or `timeout`; False where the epoch is not current.
 
     Args:
         error: the JSON text of `{code, type, message, retryable, attempt}`.
+        frame: where the handler's own code raised, at most 200 characters; part of the cause that
+            dead letters are grouped by.
     """
     outcome = "timeout" if state == "timeout" else "failed"
     values = {
@@ -102,6 +111,7 @@ def fail(
         "state": state,
         "error": error,
         "traceback": traceback,
+        "frame": frame,
         "outcome": outcome,
     }
     cursor.execute(_FAIL, values)

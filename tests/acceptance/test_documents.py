@@ -18,6 +18,8 @@ from tests.processes import ROOT
 
 README = ROOT / "README.md"
 SCHEDULES = ROOT / "docs" / "how-to" / "schedule-tasks.md"
+DEAD_LETTERS = ROOT / "docs" / "how-to" / "handle-dead-letters.md"
+WAITING = ROOT / "docs" / "how-to" / "explain-waiting-tasks.md"
 QUEUES = ROOT / "docs" / "how-to" / "steer-queues.md"
 LIMITS = ROOT / "docs" / "how-to" / "limit-concurrency-and-rate.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "your-first-task.md"
@@ -159,3 +161,34 @@ def test_the_handler_on_the_page_on_limits_can_be_declared() -> None:
     exec(code, declared)
     options = declared["print_letter"].options
     assert (options.concurrency, str(options.rate)) == (2, "100/15min")
+
+
+def test_the_page_on_dead_letters_retries_and_purges_them(installation: Installation) -> None:
+    answers = shell(installation, "\n".join(blocks(DEAD_LETTERS, "sh")))
+    tasks, (grouped, listed, refused, retried, begun, shown, aborted, kept, purged) = (
+        answers[:3],
+        answers[3:],
+    )
+    assert {one["status"] for one in tasks} == {"failed"}
+    [group] = grouped["results"]
+    assert (group["count"], group["code"]) == (3, "SERVICE_UNAVAILABLE")
+    assert group["frame"] == "tasks_app/handlers.py in flaky"
+    assert [one["id"] for one in listed["results"]] == [one["id"] for one in tasks[::-1]]
+    assert (refused["status"], refused["errors"][0]["pointer"]) == (422, "/payload/failures")
+    assert (retried["id"], retried["payload"]) == (group["sample_id"], {"failures": 0})
+    assert (begun["state"], begun["total"]) == ("running", 2)
+    assert (shown["id"], shown["wanted"]) == (begun["id"], {"group_id": group["id"]})
+    assert (aborted["state"], aborted["retried"] <= 1) == ("aborted", True)
+    assert (kept, purged["count"] >= 1) == ({"count": 0}, True)
+
+
+def test_the_page_on_waiting_tasks_explains_one(installation: Installation) -> None:
+    answers = shell(installation, "\n".join(blocks(WAITING, "sh")))
+    _, paused, first, second, listed, early, resumed, board = answers
+    assert paused["is_paused"] is True
+    (why, behind) = second["waiting"]
+    assert (why["reason"], why["pause_reason"]) == ("queue_paused", "out of paper")
+    assert behind == {"reason": "behind", "position": 1, "estimated_start": None}
+    assert {one["id"] for one in listed["results"]} == {first["id"], second["id"]}
+    assert (early["results"], resumed["is_paused"]) == ([], False)
+    assert (board["name"], board["is_unserved"]) == ("letters", False)

@@ -152,7 +152,7 @@ def cancel_task(call: Any, world: World) -> None:
 
 
 def retry_task(call: Any, world: World) -> None:
-    call(world.task("failed") + "/retry", {})
+    call(world.task("failed") + "/retry", {"payload": {"a": 1}})
     call(world.task("success") + "/retry")
 
 
@@ -243,7 +243,8 @@ def list_dead_letters(call: Any, world: World) -> None:
     for state in ("failed", "error", "timeout"):
         world.task(state)
     call("/dead-letters?limit=1&type=tests.echo")
-    call("/dead-letters?group=true")
+    group_id = call("/dead-letters?group=true").json()["results"][0]["id"]
+    call(f"/dead-letters?group_id={group_id}&status=failed")
 
 
 def retry_dead_letters(call: Any, world: World) -> None:
@@ -254,6 +255,34 @@ def retry_dead_letters(call: Any, world: World) -> None:
 def purge_dead_letters(call: Any, world: World) -> None:
     task_id = make_task(world.tenant, state="failed")
     call("/dead-letters/purge", {"ids": [str(task_id)]})
+
+
+def begin_paced_retry(call: Any, world: World) -> None:
+    world.task("failed")
+    begun = call("/dead-letters/retries", {"queue": "default", "per_second": 0.5})
+    assert begun.json()["state"] == "running"
+
+
+def a_paced_retry(world: World) -> str:
+    body = {"status": "failed", "per_second": 1}
+    answer = world.call("begin_paced_retry", "/dead-letters/retries", body)
+    world.seen.clear()
+    return str(answer.json()["id"])
+
+
+def list_paced_retries(call: Any, world: World) -> None:
+    a_paced_retry(world)
+    call("/dead-letters/retries?limit=1")
+
+
+def get_paced_retry(call: Any, world: World) -> None:
+    call(f"/dead-letters/retries/{a_paced_retry(world)}")
+
+
+def abort_paced_retry(call: Any, world: World) -> None:
+    retry_id = a_paced_retry(world)
+    call(f"/dead-letters/retries/{retry_id}/abort", {})
+    call(f"/dead-letters/retries/{retry_id}/abort")
 
 
 def list_workers(call: Any, world: World) -> None:
@@ -302,6 +331,7 @@ CASES: dict[str, Callable[[Any, World], None]] = {
         revise_task, delete_task, cancel_task, retry_task, rerun_task, get_task_result,
         list_task_events, list_task_attempts, list_task_logs, list_task_types, get_task_type,
         list_dead_letters, retry_dead_letters, purge_dead_letters, list_workers, get_stats,
+        begin_paced_retry, list_paced_retries, get_paced_retry, abort_paced_retry,
         check_health, check_alive, check_ready, stream_task, stream_events,
         create_task_watch_token, create_tag_watch_token,
         create_ws_ticket,
@@ -381,7 +411,7 @@ def test_every_operation_refuses_as_documented(status: int, world: World) -> Non
         if str(status) not in operation["responses"] or not operation["security"]:
             continue
         failures.forget()
-        names = ("task_id", "endpoint_id", "delivery_id", "schedule_id", "queue", "key")
+        names = ("task_id", "endpoint_id", "delivery_id", "schedule_id", "queue", "key", "retry_id")
         url = path.format(task_type="no.such", **dict.fromkeys(names, NOBODY))
         if status == 404 and url == path:
             continue

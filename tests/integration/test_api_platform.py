@@ -8,8 +8,8 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from tasks_app.execution.outcomes import own_frame
 from tasks_app.models import Task, Tenant
-from tasks_app.selectors.dead_letters import own_frame
 from tests.factories import make_key, make_task, make_tenant, make_worker, task_state
 from tests.integration.api_client import Api
 

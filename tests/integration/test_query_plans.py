@@ -14,16 +14,20 @@ from django.db import connection
 
 from tasks_app.dispatch import backlog
 from tasks_app.feed import reading
-from tasks_app.maintenance import prune
+from tasks_app.maintenance import canary, paced_retry, prune
 from tasks_app.models import QueueOrder, Task
 from tasks_app.relay import loop as relay
 from tasks_app.selectors import (
     Place,
     TaskFilter,
     TaskOrder,
+    canaries,
+    dead_letters,
+    estimates,
     history,
     list_query,
     queues,
+    serving,
     task_types,
     tasks,
     waiting,
@@ -135,10 +139,11 @@ def test_a_plan_without_an_index_is_noticed(filled: dict[str, int]) -> None:
         check_plan("SELECT id FROM taskmill_task WHERE worker = 'x'", {})
 
 
+PENDING = ("blocked", "dispatched", "queued", "retrying", "scheduled")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FILTERS = {
     "none": TaskFilter(),
-    "pending": TaskFilter(states=("blocked", "dispatched", "queued", "retrying", "scheduled")),
+    "pending": TaskFilter(states=PENDING),
     "processing": TaskFilter(states=("cancelling", "running")),
     "success": TaskFilter(states=("success",)),
     "failed": TaskFilter(states=("failed",)),
@@ -152,6 +157,8 @@ FILTERS = {
     "common tag": TaskFilter(tags=("any",)),
     "absent tag": TaskFilter(tags=("none",)),
     "key": TaskFilter(concurrency_key="key-3"),
+    "of queues": TaskFilter(states=PENDING, queues=("queue-1", "queue-3")),
+    "of no queue": TaskFilter(states=PENDING, queues=()),
     "absent key": TaskFilter(concurrency_key="none"),
     "schedule": TaskFilter(schedule="nightly"),
     "after": TaskFilter(created_after=NOW),
@@ -203,6 +210,8 @@ def test_the_reads_of_one_task_read_an_index(filled: dict[str, int]) -> None:
     place = {"epoch": 0, "number": 0, "place": 0, "attempt": None, "levels": None, "limit": 9}
     check_plan(history._LOGS, values | place, most=100)
     check_plan(waiting._WHY, values | {"lost_after": 15, "holders": 20, "cap": 10_000})
+    place = {"queue": task.queue, "ahead": 5, "cap": 10_000, "fresh": 900.0}
+    check_plan(estimates._PLACE, place, most=1_000)
     sample = {"tenant": filled["big"], "type": "type.3", "sample": 1000}
     check_plan(task_types._SAMPLE, sample)
 
@@ -214,6 +223,33 @@ def test_dead_letters_read_an_index(filled: dict[str, int]) -> None:
         " ORDER BY t.finished_at DESC, t.id DESC LIMIT 50"
     )
     check_plan(query, wanted.values(filled["big"]))
+
+
+def test_a_group_of_dead_letters_reads_the_index_of_causes(filled: dict[str, int]) -> None:
+    tenant_id = filled["big"]
+    found, _ = dead_letters.dead_letters_by_cause(tenant_id=tenant_id, wanted=DeadLetterFilter())
+    wanted = DeadLetterFilter(group_id=found[0]["id"])
+    query = (
+        f"SELECT t.id FROM taskmill_task t WHERE {wanted.conditions()}"
+        " ORDER BY t.finished_at DESC, t.id DESC LIMIT 50"
+    )
+    check_plan(query, wanted.values(tenant_id), most=100)
+    place = {"until": datetime.now(tz=UTC), "room": 50, "place_at": None, "place_id": None}
+    carried_on = paced_retry._NEXT.format(conditions=wanted.conditions())
+    check_plan(carried_on, wanted.values(tenant_id) | place, most=100)
+
+
+def test_dead_letters_of_one_cause_need_no_sort(filled: dict[str, int]) -> None:
+    wanted = DeadLetterFilter(group_id="0" * 16)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"EXPLAIN SELECT t.id FROM taskmill_task t WHERE {wanted.conditions()}"
+            " ORDER BY t.finished_at, t.id LIMIT 50",
+            wanted.values(filled["big"]),
+        )
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "task_dead_cause" in plan
+    assert "Sort" not in plan
 
 
 FEED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -273,6 +309,13 @@ PARKED = {"rules": ["slots/key/1/key-1"], "queues": ["queue-3"], "room": [5]}
 OF_KEY = {"tenant": 1, "key": "key-1", "actor": "", "reason": "", "grace": None, "wanted": 1}
 ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "look": (backlog._READY, {"seen": 15.0}),
+    "unserved": (serving._UNSERVED, {"lost_after": 15.0, "queues": 1_000}),
+    "recent dead letters": (
+        dead_letters._RECENT,
+        {"seconds": 300, "cap": 2_000, "queues": 100, "canaries": "taskmill-canary"},
+    ),
+    "canaries": (canaries._SEEN, {"slug": "plans-small", "cap": 1_000}),
+    "old canaries": (canary._OLD, {"tenant": 1, "keep": 600.0, "limit": 500}),
     **{
         f"dispatch {order}": (deciding._PICK[order], {"queue": "queue-3", "room": 100})
         for order in QueueOrder
@@ -307,7 +350,7 @@ def test_every_write_to_one_task_reads_an_index(filled: dict[str, int]) -> None:
     cancel = {"actor": "", "reason": "", "grace": None}
     who = {"id": running.id, "tenant": running.tenant_id}
     check_plan(operating._REQUEST_CANCEL, who | cancel, most=200)
-    again = {"ids": [failed.id], "tenant": failed.tenant_id, "actor": ""}
+    again = {"ids": [failed.id], "tenant": failed.tenant_id, "actor": "", "payload": None}
     check_plan(operating._REDRIVE, again, most=300)
 
 

@@ -28,7 +28,7 @@ CALLS: dict[str, list[tuple[str, str, Any]]] = {
         ("DELETE", "running", None),
     ],
     "tasks/<str:task_id>/cancel": [("POST", "queued", {}), ("POST", "running", {"force": True})],
-    "tasks/<str:task_id>/retry": [("POST", "failed", {})],
+    "tasks/<str:task_id>/retry": [("POST", "failed", {}), ("POST", "failed", {"payload": {}})],
     "tasks/<str:task_id>/rerun": [("POST", "success", {}), ("POST", "queued", {"payload": {}})],
     "tasks/<str:task_id>/result": [("GET", "success", None)],
     "tasks/<str:task_id>/events": [("GET", "success", None)],
@@ -74,6 +74,12 @@ OF_QUEUES = {
 OF_LIMITS = {"concurrency-keys/<path:key>"}
 """Keys are names within a tenant; test_limits_api.py shows that each sees its own alone."""
 
+OF_PACED_RETRIES = {
+    "dead-letters/retries/<str:retry_id>",
+    "dead-letters/retries/<str:retry_id>/abort",
+}
+"""Ids of their own: test_dead_letters.py calls each as a stranger."""
+
 TABLES = ("task", "event", "attempt", "log", "once", "stale_result")
 
 
@@ -89,9 +95,9 @@ def routes(patterns: Any, prefix: str = "") -> Iterator[str]:
 def test_the_table_names_every_route_that_takes_an_id() -> None:
     api = [route for route in routes(get_resolver().url_patterns) if route.startswith("api/v1/")]
     with_id = {route.removeprefix("api/v1/") for route in api if "<" in route}
-    assert (
-        with_id == set(CALLS) | WITHOUT_TENANT | OF_WEBHOOKS | OF_SCHEDULES | OF_QUEUES | OF_LIMITS
-    )
+    shared = WITHOUT_TENANT | OF_QUEUES
+    own = OF_WEBHOOKS | OF_SCHEDULES | OF_PACED_RETRIES | OF_LIMITS
+    assert with_id == set(CALLS) | shared | own
 
 
 def everything() -> str:

@@ -15,6 +15,10 @@ CROWD = (
 RACES = "tests/races/test_transition_races.py"
 BUNDLES = "tests/integration/test_bundles.py"
 QUEUES = "tests/integration/test_queues.py"
+CANARIES = "tests/integration/test_canaries.py"
+DEAD = "tests/integration/test_dead_letters.py"
+ESTIMATES = "tests/integration/test_estimates.py"
+EXPLAINED = "tests/integration/test_explained.py"
 PAUSES = "tests/races/test_queue_pauses.py"
 
 LIMITS = "tests/integration/test_limits.py"
@@ -31,6 +35,7 @@ OPERATING = "tasks_app/transitions/operating.py"
 RECOVERING = "tasks_app/transitions/recovering.py"
 SUBMITTING = "tasks_app/transitions/submitting.py"
 CLAIMING = "tasks_app/transitions/claiming.py"
+PACED = "tasks_app/maintenance/paced_retry.py"
 WORKING = "tasks_app/transitions/working.py"
 
 
@@ -244,6 +249,133 @@ MUTANTS = (
         "state.concurrency is None else state.concurrency - state.used",
         "state.concurrency is None else state.concurrency",
         f"{QUEUES}::test_no_more_tasks_of_a_queue_are_out_or_run_than_its_limit",
+    ),
+    Mutant(
+        "a group of dead letters forgets where it failed",
+        "tasks_app/selectors/dead_letters.py",
+        "    || '/' || coalesce(t.frame, '')), 16)",
+        "    || '/'), 16)",
+        f"{DEAD}::test_a_group_is_a_type_a_code_and_a_frame_and_its_id_stays_and_filters",
+    ),
+    Mutant(
+        "a redriven task keeps the frame of its former failure",
+        OPERATING,
+        "t.payload), frame = NULL,",
+        "t.payload),",
+        f"{DEAD}::test_a_group_is_retried_and_purged_at_once_by_its_id",
+    ),
+    Mutant(
+        "a retry takes another payload unchecked",
+        "tasks_app/services/redrive.py",
+        'checked_payload(get_handler(row["type"]), payload)',
+        "payload",
+        f"{DEAD}::test_a_dead_letter_is_retried_with_another_payload_that_fits_its_type",
+    ),
+    Mutant(
+        "a paced retry makes up for an outage in one go",
+        PACED,
+        "        greatest(per_second, 1)) AS allowance",
+        "        1000) AS allowance",
+        f"{DEAD}::test_a_group_is_retried_at_its_pace_and_its_progress_is_shown",
+    ),
+    Mutant(
+        "a paced retry takes what dies again",
+        PACED,
+        "AND t.finished_at <= %(until)s",
+        "AND %(until)s IS NOT NULL",
+        f"{DEAD}::test_a_group_is_retried_at_its_pace_and_its_progress_is_shown",
+    ),
+    Mutant(
+        "a paced retry looks at those before its place again",
+        PACED,
+        "AND (t.finished_at, t.id) > (coalesce(",
+        "AND (t.finished_at, t.id) >= (coalesce(",
+        f"{DEAD}::test_those_whose_unique_key_lives_are_skipped_and_do_not_hold_the_others_up",
+    ),
+    Mutant(
+        "an aborted paced retry goes on",
+        PACED,
+        "WHERE id = %(id)s AND state = 'running' FOR UPDATE",
+        "WHERE id = %(id)s FOR UPDATE",
+        f"{DEAD}::test_a_batch_that_was_about_to_begin_when_the_abort_came_retries_nothing",
+    ),
+    Mutant(
+        "two engines carry one paced retry on",
+        PACED,
+        "state = 'running' FOR UPDATE SKIP LOCKED",
+        "state = 'running'",
+        f"{DEAD}::test_a_retry_that_another_process_carries_on_is_left_to_it",
+    ),
+    Mutant(
+        "retries and their count commit apart",
+        PACED,
+        "    with _transaction(cursor):\n        cursor.execute(_HOLD",
+        "    if cursor:\n        cursor.execute(_HOLD",
+        f"{DEAD}::test_a_step_that_dies_in_its_batch_has_retried_and_counted_nothing",
+    ),
+    Mutant(
+        "an estimate forgets what is handed out",
+        "tasks_app/selectors/estimates.py",
+        "%(ahead)s::int + count(*) AS ahead",
+        "%(ahead)s::int + 0 * count(*) AS ahead",
+        f"{ESTIMATES}::test_an_estimate_is_what_goes_first_by_the_pace_of_the_queue",
+    ),
+    Mutant(
+        "a paused queue promises a start",
+        "tasks_app/selectors/estimates.py",
+        "    if is_held or position >= POSITION_CAP:",
+        "    if position >= POSITION_CAP:",
+        f"{ESTIMATES}::test_there_is_no_estimate_without_a_fresh_pace"
+        "_or_where_something_else_holds_the_task",
+    ),
+    Mutant(
+        "a pace counts what fills free slots",
+        "tasks_app/dispatch/pace.py",
+        "filling = min(sent, self.free_slots)",
+        "filling = 0",
+        "tests/unit/test_pace.py::test_what_fills_free_slots_is_no_pace",
+    ),
+    Mutant(
+        "a pace counts time without a backlog",
+        "tasks_app/dispatch/pace.py",
+        "self.since = now if has_backlog else None",
+        "self.since = now",
+        "tests/unit/test_pace.py::test_time_without_a_backlog_is_not_counted",
+    ),
+    Mutant(
+        "a queue without a worker is warned of at every look",
+        "tasks_app/maintenance/watch_queues.py",
+        "sorted(found - self._known)",
+        "sorted(found)",
+        f"{EXPLAINED}::test_the_engine_warns_once_per_change",
+    ),
+    Mutant(
+        "hints of a dead worker wait for nobody",
+        "tasks_app/selectors/serving.py",
+        "SELECT queue FROM ready UNION SELECT queue FROM handed_out",
+        "SELECT queue FROM ready UNION SELECT queue FROM handed_out WHERE false",
+        f"{EXPLAINED}::test_the_hints_of_a_queue_without_worker_are_warned_of",
+    ),
+    Mutant(
+        "slow paced retries keep others waiting",
+        PACED,
+        "ORDER BY paced_at LIMIT %(most)s",
+        "ORDER BY id LIMIT %(most)s",
+        f"{DEAD}::test_retries_take_turns",
+    ),
+    Mutant(
+        "canaries pile up",
+        "tasks_app/maintenance/canary.py",
+        'unique_key=f"canary:{queue}",',
+        "unique_key=None,",
+        f"{CANARIES}::test_one_canary_at_a_time_waits_in_a_queue_however_long_it_stalls",
+    ),
+    Mutant(
+        "canaries count as dead letters",
+        "tasks_app/selectors/dead_letters.py",
+        "n.slug <> %(canaries)s",
+        "n.slug <> %(canaries)s || 'x'",
+        f"{CANARIES}::test_canaries_are_in_no_list_statistic_or_report_and_leave_after_a_while",
     ),
     Mutant(
         "an outage of the broker slows the sweeps",

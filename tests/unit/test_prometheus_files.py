@@ -47,7 +47,8 @@ def test_alerts_are_named_once_and_cover_what_operators_asked_for() -> None:
     [backlog] = [rule for rule in RULES if rule["alert"] == "TaskmillBacklog"]
     assert "> 10000" in backlog["expr"]
     assert backlog["for"] == "5m"
-    asked = {"TaskmillFeedLag", "TaskmillSinkLag", "TaskmillNoLeader", "TaskmillNoWorker"}
+    asked = {"TaskmillQueueUnserved", "TaskmillDeadLetters"}
+    asked |= {"TaskmillFeedLag", "TaskmillSinkLag", "TaskmillNoLeader", "TaskmillNoWorker"}
     assert asked <= set(names)
 
 

@@ -1,0 +1,96 @@
+"""Figures of what waits and why, of what died lately, and of canaries.
+
+What waits is not counted again: `measures` has counted it.
+
+A task is counted once, by the weightiest of its reasons (`selectors.waiting` names all of them).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from tasks_app.metrics import Metric, Sample
+from tasks_app.selectors.canaries import canaries_seen
+from tasks_app.selectors.dead_letters import RECENT_SECONDS, dead_letters_recent
+from tasks_app.selectors.measures import LiveTasks
+from tasks_app.selectors.serving import queue_facts
+
+REASONS: Final = (
+    "queue_paused",
+    "not_before",
+    "no_worker",
+    "queue_limit",
+    "concurrency_limit",
+    "behind",
+)
+_OF_STATE: Final = {
+    "scheduled": "not_before",
+    "retrying": "not_before",
+    "blocked": "concurrency_limit",
+}
+_ACTIVE: Final = ("dispatched", "running", "cancelling")
+
+WAITING: Final = Metric(
+    name="taskmill_waiting_tasks",
+    doc="Pending tasks by the weightiest reason for which they wait; counted as `taskmill_tasks`.",
+    labels=("reason",),
+)
+UNSERVED: Final = Metric(
+    name="taskmill_unserved_tasks",
+    doc="Tasks that wait in a queue which is not paused and has no live worker.",
+    labels=("queue",),
+)
+RECENT_DEAD_LETTERS: Final = Metric(
+    name="taskmill_recent_dead_letters",
+    doc=f"Tasks that failed for good in the last {RECENT_SECONDS // 60} minutes, by queue.",
+    labels=("queue",),
+)
+CANARY_DELAY: Final = Metric(
+    name="taskmill_canary_delay_seconds",
+    doc="From submission to success of the newest canary that came back through a queue.",
+    labels=("queue",),
+)
+CANARY_SILENT: Final = Metric(
+    name="taskmill_canary_silent_seconds",
+    doc="Age of the oldest canary sent through a queue since one came back; 0 where none is out.",
+    labels=("queue",),
+)
+WAITING_METRICS: Final = (WAITING, UNSERVED, RECENT_DEAD_LETTERS, CANARY_DELAY, CANARY_SILENT)
+
+
+def waiting_samples(found: LiveTasks) -> Iterator[Sample]:
+    """Tell why the tasks wait that were counted, what died lately, and how canaries fare."""
+    facts = queue_facts(sorted({queue for queue, _ in found.counts}))
+    reasons: Counter[str] = Counter()
+    unserved: Counter[str] = Counter()
+    for (queue, state), number in found.counts.items():
+        reason = _OF_STATE.get(state)
+        if state in {"queued", "dispatched"}:
+            active = sum(found.counts.get((queue, one), 0) for one in _ACTIVE)
+            reason = _reason_of_ready(facts[queue], active)
+        if reason is not None:
+            reasons[reason] += number
+        if reason == "no_worker":
+            unserved[queue] += number
+    for reason in REASONS:
+        yield Sample(WAITING, reasons[reason], (reason,))
+    for queue, number in unserved.items():
+        yield Sample(UNSERVED, number, (queue,))
+    for queue, number in dead_letters_recent().items():
+        yield Sample(RECENT_DEAD_LETTERS, number, (queue,))
+    for row in canaries_seen():
+        yield Sample(CANARY_SILENT, row["silent_seconds"], (row["queue"],))
+        if row["delay_seconds"] is not None:
+            yield Sample(CANARY_DELAY, row["delay_seconds"], (row["queue"],))
+
+
+def _reason_of_ready(facts: Mapping[str, Any], active: int) -> str:
+    if facts["is_paused"]:
+        return "queue_paused"
+    if not facts["is_served"]:
+        return "no_worker"
+    if facts["concurrency"] is not None and active >= facts["concurrency"]:
+        return "queue_limit"
+    return "behind"
