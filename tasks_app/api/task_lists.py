@@ -34,7 +34,7 @@ MAX_OFFSET: Final = 10_000
 COUNT_SHOWN: Final = 10_000
 _SORTS: Final = ("created_at", "-created_at", "finished_at", "-finished_at")
 _SORT: Final = {"type": "string", "enum": list(_SORTS), "default": "-created_at"}
-WAITING: Final = ("queue_paused", "no_worker", "not_before", "concurrency_limit")
+WAITING: Final = ("queue_paused", "no_worker", "not_before", "concurrency_limit", "rate_limit")
 """Reasons that follow from a task's state or its queue. The others are decided by what goes on in
 the queue at the moment and hold for all of its ready tasks: `queue` and `state` list these.
 """
@@ -78,7 +78,9 @@ PARAMETERS: Final = tuple(_parameters())
 _STATES_WAITING: Final = {
     "not_before": frozenset({State.SCHEDULED, State.RETRYING}),
     "concurrency_limit": frozenset({State.BLOCKED}),
+    "rate_limit": frozenset({State.BLOCKED}),
 }
+_BLOCKED_BY: Final = {"concurrency_limit": "slots", "rate_limit": "rate"}
 _KNOWN: Final = frozenset(one.name for one in PARAMETERS)
 _ID_PREFIX: Final = re.compile(r"^[0-9a-f][0-9a-f-]{0,35}$", re.IGNORECASE)
 
@@ -138,6 +140,7 @@ def read_filter(request: Request) -> TaskFilter:
         created_after=_read_instant(request, "created_after"),
         created_before=_read_instant(request, "created_before"),
         id_prefix=id_prefix,
+        blocked_by=_BLOCKED_BY.get(query.get("waiting", "")),
     )
 
 

@@ -34,6 +34,7 @@ class TaskFilter:
         created_after: inclusive bound, aware.
         created_before: exclusive bound, aware.
         id_prefix: 1 to 32 hex digits.
+        blocked_by: `slots` or `rate`, what the rule limits that parked them.
     """
 
     states: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class TaskFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     id_prefix: str | None = None
+    blocked_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,9 @@ def conditions_of(wanted: TaskFilter) -> tuple[list[str], dict[str, Any]]:
     if wanted.tags:
         conditions.append("t.tags @> %(tags)s::varchar[]")
         values["tags"] = list(wanted.tags)
+    if wanted.blocked_by is not None:
+        conditions.append("split_part(t.blocked_by, '/', 1) = %(blocked_by)s")
+        values["blocked_by"] = wanted.blocked_by
     least, most = _id_bounds(wanted)
     if least > 0:
         conditions.append("t.id >= %(least)s")

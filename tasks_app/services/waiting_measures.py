@@ -22,19 +22,20 @@ REASONS: Final = (
     "not_before",
     "no_worker",
     "queue_limit",
-    "concurrency_limit",
+    "limit",
     "behind",
 )
 _OF_STATE: Final = {
     "scheduled": "not_before",
     "retrying": "not_before",
-    "blocked": "concurrency_limit",
+    "blocked": "limit",
 }
 _ACTIVE: Final = ("dispatched", "running", "cancelling")
 
 WAITING: Final = Metric(
     name="taskmill_waiting_tasks",
-    doc="Pending tasks by the weightiest reason for which they wait; counted as `taskmill_tasks`.",
+    doc="Pending tasks by the weightiest reason for which they wait (`limit`: parked by a limit or"
+    " a rate of a key or a type); counted as `taskmill_tasks`.",
     labels=("reason",),
 )
 UNSERVED: Final = Metric(

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 
 from tasks_app.maintenance.watch_queues import WatchQueues
-from tasks_app.models import Queue, Tenant
+from tasks_app.models import Limit, Queue, Task, Tenant
 from tasks_app.selectors.serving import unserved_queues
 from tasks_app.services.health import forget_health
 from tests.engines import new_queue
@@ -162,7 +162,7 @@ def test_waiting_tasks_are_counted_once_each_by_their_weightiest_reason(tenant: 
     reasons = ("queue_paused", "no_worker", "queue_limit", "behind", "not_before")
     counts = [one(found, "taskmill_waiting_tasks", reason=reason) for reason in reasons]
     assert counts == [4, 4, 3, 2, 2]
-    assert one(found, "taskmill_waiting_tasks", reason="concurrency_limit") == 1
+    assert one(found, "taskmill_waiting_tasks", reason="limit") == 1
     assert one(found, "taskmill_unserved_tasks", queue=unserved) == 4
 
 
@@ -193,6 +193,9 @@ def test_tasks_are_listed_by_the_reason_that_they_show(
         "not_before": [make_task(tenant, queue=open_, state=s) for s in ("scheduled", "retrying")],
         "concurrency_limit": [make_task(tenant, queue=open_, state="blocked", **limit)],
     }  # fmt: skip
+    Limit.objects.create(of="type", name="tests.order", rate="1/d")
+    made["rate_limit"] = [make_task(tenant, queue=open_, state="blocked", type="tests.order")]
+    Task.objects.filter(id=made["rate_limit"][0]).update(blocked_by="rate/type/0/tests.order")
     made["not_before"] += [made["queue_paused"][1], made["no_worker"][1]]
     make_task(tenant, queue=open_)
     make_task(make_tenant("other"), queue=paused)
