@@ -27,7 +27,9 @@ from tasks_app.db import connect
 from tasks_app.engine_loops import engine_loops
 from tasks_app.leadership import LeadershipLost
 from tasks_app.loops import Health, Round, Stop, Turn
+from tasks_app.platform import Caller
 from tasks_app.progress import save_progress
+from tasks_app.services.queues import pause_queue
 from tests.engines import running_loop, start_engine
 from tests.factories import claim, make_task, make_tenant
 from tests.mosquitto import (
@@ -196,6 +198,20 @@ def test_who_subscribes_late_gets_the_final_status_that_the_broker_kept(
             assert final.is_retained
             assert final.body["status"] == FINAL
             assert nothing.heard() == []
+
+
+def test_events_of_queues_are_passed_over_and_hold_nothing_up(mosquitto: Mosquitto) -> None:
+    caller = Caller(tenant_id=make_tenant("default").pk, actor="tests")
+    mail = make_task(make_tenant("default"), queue="mail")
+    with stock_subscriber(mosquitto, "task/#") as status, publisher(mosquitto) as one:
+        pause_queue(caller=caller, name="mail")
+        task_id = run_task()
+        one.drain()
+        found = wait_for(
+            lambda: status.heard() if statuses(status.heard())[-1:] == [FINAL] else None
+        )
+    assert {message.body["task_id"] for message in found} == {str(mail), str(task_id)}
+    assert b"queue." not in b"".join(message.payload for message in found)
 
 
 def test_a_failure_is_told_with_its_error(mosquitto: Mosquitto) -> None:
