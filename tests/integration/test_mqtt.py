@@ -33,10 +33,12 @@ from tasks_app.services.queues import pause_queue
 from tests.engines import running_loop, start_engine
 from tests.factories import claim, make_task, make_tenant
 from tests.mosquitto import (
+    SHIPPED,
     Heard,
     Mosquitto,
     StockSubscriber,
     running_mosquitto,
+    shipped_configuration,
     stock_subscriber,
     subscriber,
 )
@@ -47,7 +49,6 @@ from tests.relays import relay
 pytestmark = pytest.mark.django_db(transaction=True)
 
 FINAL = "success"
-DEPLOY = ROOT / "deploy" / "mosquitto"
 
 
 class Publisher:
@@ -556,18 +557,9 @@ def test_a_wrong_url_refuses_the_start_with_the_fix() -> None:
 def test_the_shipped_configuration_keeps_tenants_apart(tmp_path: Path) -> None:
     """The files of deploy/mosquitto, which the how-to shows word for word."""
     page = (ROOT / "docs" / "how-to" / "watch-live-with-mqtt.md").read_text()
-    shipped = {name: (DEPLOY / name).read_text() for name in ("mosquitto.conf", "acl")}
+    shipped = {name: (SHIPPED / name).read_text() for name in ("mosquitto.conf", "acl")}
     assert all(f"```\n{text}```" in page for text in shipped.values())
-    passwords, rules = tmp_path / "passwords", tmp_path / "acl"
-    passwords.touch(mode=0o600)
-    for user in ("taskmill", "acme", "rival"):
-        subprocess.run(["mosquitto_passwd", "-b", str(passwords), user, f"{user}-word"], check=True)
-    rules.write_text(shipped["acl"])
-    kept = ("allow_", "password_file", "acl_file", "max_", "persistent_")
-    lines = [line for line in shipped["mosquitto.conf"].splitlines() if line.startswith(kept)]
-    configuration = "\n".join(lines) + "\n"
-    configuration = configuration.replace("/mosquitto/passwords/passwords", str(passwords))
-    configuration = configuration.replace("/mosquitto/config/acl", str(rules))
+    configuration = shipped_configuration(tmp_path, "taskmill", "acme", "rival")
     with (
         running_mosquitto(configuration=configuration) as server,
         subscriber(server, "#", user=("acme", "acme-word"), transport="websockets") as acme,
