@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from django.db import connection, transaction
 
 import tests.task_handlers  # noqa: F401 - registers the types
 from notifications.models import WebhookDelivery
+from scheduler.models import Firing
 from scheduler.operating import run_now
 from tasks_app.feed import PLATFORM_EVENTS, FeedEvent, read_feed
 from tasks_app.maintenance.absent import NoteLostWorkers
@@ -156,19 +158,22 @@ def test_fired_and_missed_instants_are_told_to_the_tenant_of_the_schedule() -> N
     assert (fired.actor, manual.actor) == ("", "tests")
 
 
-def test_what_waited_and_expired_is_told_as_missed_and_what_waited_and_ran_as_fired() -> None:
-    schedule = make_schedule(every(10), overlap="queue_one", expire_seconds=60)
-    with clock_shifted(11):
+def test_an_instant_that_waited_and_expired_is_told_as_missed() -> None:
+    schedule = make_schedule(every(HOUR), overlap="queue_one", expire_seconds=60)
+    with clock_shifted(HOUR + 1):
         tick()
-    with clock_shifted(21):
+    with clock_shifted(2 * HOUR + 1):
         tick()  # the task of the first instant is not over: this one waits
-    with clock_shifted(95):
+        waiting = Firing.objects.get(schedule=schedule, outcome="waiting")
+        assert [kind for kind, _ in told(tenant=make_tenant("default"))] == ["schedule.fired"]
+    with clock_shifted(2 * HOUR + 95):
         tick()
-    found = Event.objects.filter(subject=str(schedule.id)).order_by("id")
-    kinds = [event.type for event in found]
-    assert kinds[0] == "schedule.fired"
-    assert "expired" in str(found[1].data)
-    assert set(kinds[1:]) == {"schedule.missed"}
+    waiting.refresh_from_db()
+    assert waiting.outcome == "missed"
+    missed = Event.objects.get(type="schedule.missed").data
+    assert missed is not None
+    assert datetime.fromisoformat(missed["nominal_at"]) == waiting.nominal_at
+    assert missed["reason"] == waiting.reason != ""
 
 
 def test_a_firing_that_is_rolled_back_is_told_to_nobody() -> None:

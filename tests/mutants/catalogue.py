@@ -310,8 +310,7 @@ MUTANTS = (
         "scheduler/ticking/settling.py",
         "), {MISSED}\nSELECT count(*) FROM changed",
         ")\nSELECT count(*) FROM changed",
-        f"{PLATFORM}::test_what_waited_and_expired_is_told_as_missed_and_what_waited_and_ran_as"
-        "_fired",
+        f"{PLATFORM}::test_an_instant_that_waited_and_expired_is_told_as_missed",
     ),
     Mutant(
         "the sun is searched for from anywhere",
