@@ -1,7 +1,8 @@
 """Many live connections in one process: `python -m bench.live_client KIND PORT TASK CONNECTIONS
 EVENTS...`.
 
-KIND is `websocket` or `sse`; the bearer token comes in `BENCH_TOKEN`. Every connection watches the
+KIND is `websocket`, `sse`, `channels` (the peer) or `all` (server-sent events of everything, which
+are not counted); the bearer token comes in `BENCH_TOKEN`. Every connection watches the
 task, whose progress is numbered in its message. For each number of events in turn, one line of JSON
 is printed when every connection has so many more: the first says how long connecting took, the
 others when each event came, in nanoseconds of the clock that all processes share.
@@ -113,6 +114,8 @@ def asked(kind: str, task: str) -> tuple[bytes, bytes, bytes]:
     """Give the request, what follows it, and the sign that the subscription is in force."""
     token = os.environ["BENCH_TOKEN"]
     head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+    if kind == "all":
+        return f"GET /api/v1/events/stream HTTP/1.1\r\n{head}\r\n".encode(), b"", b"retry:"
     if kind == "sse":
         return f"GET /api/v1/tasks/{task}/stream HTTP/1.1\r\n{head}\r\n".encode(), b"", b"snapshot"
     upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -120,6 +123,8 @@ def asked(kind: str, task: str) -> tuple[bytes, bytes, bytes]:
         f"GET /ws/v1/events HTTP/1.1\r\n{head}{upgrade}"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
+    if kind == "channels":
+        return request.encode(), b"", b"snapshot"
     wish = json.dumps({"op": "subscribe", "id": 1, "tasks": [task]})
     return request.encode(), text_frame(wish), b"snapshot"
 

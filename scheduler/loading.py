@@ -18,7 +18,8 @@ from scheduler.cron import CronRule, read_cron
 from scheduler.decisions import CatchUp, CatchUpRule, Overlap, Spread, lag_of
 from scheduler.errors import InvalidRule
 from scheduler.models import Kind, Origin, Status
-from scheduler.rules import IntervalRule, OnceRule, Rule, SolarRule, Timetable
+from scheduler.rules import IntervalRule, OnceRule, Rule, Timetable
+from scheduler.sun import SolarRule
 from tasks_app.db import Cursor, rows_as_dicts
 
 _COLUMNS: Final = """

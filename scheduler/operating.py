@@ -17,6 +17,7 @@ from scheduler.decisions import Outcome
 from scheduler.errors import ScheduleNotFound, ScheduleOver
 from scheduler.loading import Loaded, load_task_rows
 from scheduler.models import Firing, Kind, Schedule, Status
+from scheduler.ticking.events import TELL_FIRED
 from scheduler.ticking.starting import wanted_task
 from scheduler.writing import database_now, put_aside, set_switch
 from tasks_app.errors import RequestError
@@ -158,6 +159,8 @@ def _start(found: Schedule, actor: str) -> uuid.UUID:
     if isinstance(answer, RequestError):
         raise answer
     firing = _record(found, Outcome.FIRED, actor, task_id=answer)
+    with connection.cursor() as cursor:
+        cursor.execute(TELL_FIRED, {"id": firing.id})
     found.last_task_id, found.last_fired_at = answer, firing.fired_at
     found.last_outcome, found.fired_count = Outcome.FIRED.value, found.fired_count + 1
     found.save(update_fields=["last_task_id", "last_fired_at", "last_outcome", "fired_count"])

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
-from typing import Any, Final, Protocol
-
-from celery.schedules import solar
-from django.core.exceptions import ImproperlyConfigured
+from typing import Final, Protocol
 
 from scheduler.errors import InvalidRule
 
@@ -73,48 +70,6 @@ class OnceRule:
         """Say nothing."""
         del at
         return ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SolarRule:
-    """Due at an event of the sun, such as `sunrise`, at a place; computed by Celery with ephem.
-
-    Attributes:
-        event: one of django-celery-beat's.
-        latitude: degrees, north positive.
-        longitude: degrees, east positive.
-    """
-
-    event: str
-    latitude: float
-    longitude: float
-
-    def __post_init__(self) -> None:
-        try:
-            self._sun(datetime(2024, 1, 1, tzinfo=UTC))
-        except ImproperlyConfigured as error:
-            raise InvalidRule.of(
-                "solar", "rules of the sun need the package ephem; install ephem==4.2"
-            ) from error
-        except ValueError as error:
-            raise InvalidRule.of("solar", str(error)) from error
-
-    def after(self, instant: datetime) -> Iterator[datetime]:
-        """Yield the events later than `instant`, without end."""
-        last = instant.astimezone(UTC)
-        while True:
-            last += self._sun(last).remaining_estimate(last)
-            yield last
-            last += timedelta(seconds=1)
-
-    def note(self, at: datetime) -> str:
-        """Say nothing."""
-        del at
-        return ""
-
-    def _sun(self, now: datetime) -> solar:
-        event: Any = self.event
-        return solar(event, self.latitude, self.longitude, nowfun=lambda: now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

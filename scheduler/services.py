@@ -34,6 +34,9 @@ from tasks_app.platform import Caller, ScheduledSubmission, check_scheduled
 
 MAX_KEY_LENGTH: Final = 100
 MAX_PREVIEW: Final = 100
+_NEVER: Final = (
+    "nothing would ever be due: all of it lies in the past, or the sun never comes to it there"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +200,7 @@ def _check(caller: Caller, wanted: Wanted, *, first: bool) -> None:
     timetable = check_timing(wanted.timing)
     check_policies(wanted.policies)
     if first and timetable.next(database_now()) is None:
-        raise InvalidRule.of("timing", "nothing would ever be due: all of it lies in the past")
+        raise InvalidRule.of("timing", _NEVER)
     check_scheduled(
         ScheduledSubmission(
             tenant_id=caller.tenant_id,

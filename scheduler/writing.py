@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final
 
 from django.apps import apps
@@ -26,7 +27,8 @@ from scheduler.cron import read_cron
 from scheduler.decisions import MAX_CATCH_UP, CatchUp, Overlap, Spread
 from scheduler.errors import InvalidRule, ScheduleExists
 from scheduler.models import Kind, Origin, Schedule, Status
-from scheduler.rules import IntervalRule, OnceRule, Rule, SolarRule, Timetable
+from scheduler.rules import IntervalRule, OnceRule, Rule, Timetable
+from scheduler.sun import SolarRule
 from scheduler.ticking.changes import renew_one
 from tasks_app.telemetry import logger
 
@@ -37,6 +39,8 @@ MAX_INTERVAL_SECONDS: Final = 366 * 86_400.0
 MAX_FRACTION_SECONDS: Final = 2_000
 """Longer intervals in microseconds do not fit their column."""
 MAX_WINDOW_SECONDS: Final = 86_400
+_PLACES: Final = Decimal("0.000001")
+"""Of a degree, that django-celery-beat stores: a tenth of a metre."""
 _STORABLE: Final = {
     "minute": 240,
     "hour": 96,
@@ -282,7 +286,13 @@ def _clocked(timing: Timing) -> Any:
 
 
 def _solar(timing: Timing) -> Any:
-    return None if timing.solar is None else _shared(SolarSchedule, **asdict(timing.solar))
+    if timing.solar is None:
+        return None
+    place = {
+        name: Decimal(str(getattr(timing.solar, name))).quantize(_PLACES)
+        for name in ("latitude", "longitude")
+    }
+    return _shared(SolarSchedule, event=timing.solar.event, **place)
 
 
 def cron_text(cron: Any) -> str:

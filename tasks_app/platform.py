@@ -16,8 +16,10 @@ from tasks_app.errors import (
     ScopeMissing,
     StoreUnavailable,
 )
+from tasks_app.events import INSTALLATION_EVENTS, PlatformEventType
 from tasks_app.feed import (
     FINAL_EVENTS,
+    PLATFORM_EVENTS,
     PUBLIC_EVENTS,
     FeedBounds,
     FeedClosed,
@@ -60,13 +62,21 @@ from tasks_app.services.scheduled import (
 )
 from tasks_app.services.submission import ReceiverPort
 from tasks_app.services.watch import Watch
-from tasks_app.services.watching import Beginning, begin_watching, task_snapshot
+from tasks_app.services.watching import (
+    Beginning,
+    begin_watching,
+    check_event_scopes,
+    task_snapshot,
+)
 from tasks_app.sinks import FeedSink, SinkWork
 from tasks_app.states import FINISHED, status_of
+from tasks_app.transitions import platform_event
 
 __all__ = [
     "FINAL_EVENTS",
     "FINISHED",
+    "INSTALLATION_EVENTS",
+    "PLATFORM_EVENTS",
     "PUBLIC_EVENTS",
     "Beginning",
     "Caller",
@@ -86,6 +96,7 @@ __all__ = [
     "MetricSource",
     "NotAuthenticated",
     "Part",
+    "PlatformEventType",
     "Principal",
     "RateLimited",
     "ReceiverPort",
@@ -106,6 +117,7 @@ __all__ = [
     "add_task_receiver",
     "begin_watching",
     "cancel_task",
+    "check_event_scopes",
     "check_scheduled",
     "cloud_event",
     "connection_open",
@@ -121,6 +133,7 @@ __all__ = [
     "is_task_of",
     "is_task_type",
     "on_key_revoked",
+    "platform_event",
     "principal_of_key",
     "queues_waiting_longest",
     "read_feed",

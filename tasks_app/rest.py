@@ -21,7 +21,7 @@ from tasks_app.api.problems import problem_body, problem_headers
 from tasks_app.api.renderers import to_json
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.views import ApiView
-from tasks_app.selectors.shapes import Event, Task
+from tasks_app.selectors.shapes import Event, PlatformEvent, Task
 from tasks_app.services.submission import Instant, Strict, SubmissionOptions, Tag, Text, Url
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Instant",
     "Operation",
     "Parameter",
+    "PlatformEvent",
     "Reply",
     "Strict",
     "SubmissionOptions",

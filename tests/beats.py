@@ -97,6 +97,15 @@ def outcomes(schedule: Schedule) -> list[str]:
     return list(rows.values_list("outcome", flat=True))
 
 
+def due_until(anchor: datetime, until: datetime, period: int) -> list[datetime]:
+    """List what was due, from the anchor alone: no code of the product computes it."""
+    found, at = [], anchor + timedelta(seconds=period)
+    while at <= until:
+        found.append(at)
+        at += timedelta(seconds=period)
+    return found
+
+
 def match_firings(due: Iterable[datetime], fired: Iterable[datetime]) -> dict[str, list[datetime]]:
     """Compare what was due with what was fired, one to one.
 

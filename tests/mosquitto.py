@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -27,8 +28,10 @@ from paho.mqtt.properties import Properties
 
 from tasks_app.management.servers import ChildServer
 from tests.environment import RUN_DIRECTORY
-from tests.processes import Process, wait_for
+from tests.processes import ROOT, Process, wait_for
 from tests.rabbitmq import free_port
+
+SHIPPED = ROOT / "deploy" / "mosquitto"
 
 PROGRAM = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 _numbers = itertools.count(1)
@@ -118,6 +121,20 @@ def mosquitto() -> Iterator[Mosquitto]:
     """A running broker with nothing retained."""
     with running_mosquitto() as server:
         yield server
+
+
+def shipped_configuration(directory: Path, *users: str) -> str:
+    """Give deploy/mosquitto's own configuration with these users, `{user}-word` their passwords."""
+    passwords, rules = directory / "passwords", directory / "acl"
+    passwords.touch(mode=0o600)
+    for user in users:
+        subprocess.run(["mosquitto_passwd", "-b", str(passwords), user, f"{user}-word"], check=True)
+    rules.write_text((SHIPPED / "acl").read_text())
+    kept = ("allow_", "password_file", "acl_file", "max_", "persistent_")
+    lines = (SHIPPED / "mosquitto.conf").read_text().splitlines()
+    found = "".join(f"{line}\n" for line in lines if line.startswith(kept))
+    found = found.replace("/mosquitto/passwords/passwords", str(passwords))
+    return found.replace("/mosquitto/config/acl", str(rules))
 
 
 @dataclass(frozen=True)

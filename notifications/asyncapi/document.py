@@ -1,6 +1,6 @@
 """The AsyncAPI 3.1 document: servers, channels, operations, and the messages on each.
 
-Event types come from the catalogue (`tasks_app.public.EventType`), the frames of the WebSocket from
+Event types come from the catalogue (`tasks_app.events`), the frames of the WebSocket from
 the models that encode them. An operation is named from the platform's side: it sends events and
 receives what clients ask for.
 Source: https://www.asyncapi.com/docs/reference/specification/v3.1.0
@@ -163,7 +163,7 @@ def _http_channels() -> dict[str, Any]:
         "eventStream": _channel(
             "/api/v1/events/stream",
             "web",
-            ("event", "snapshot", "reset"),
+            ("event", "platformEvent", "snapshot", "reset"),
             "Server-sent events: `event` is the type, `id` the sequence, `data` the CloudEvent.",
         ),
         "taskStream": _channel(

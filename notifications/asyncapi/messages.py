@@ -20,7 +20,7 @@ from notifications.websocket.messages import (
     Subscribe,
     Unsubscribe,
 )
-from tasks_app.rest import Event
+from tasks_app.rest import Event, PlatformEvent
 
 _OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
 
@@ -100,6 +100,7 @@ MESSAGES: Final[dict[str, Message]] = {
     "delivery": _frame("Event of a subscription", Delivery, "send"),
     "closing": _frame("Last message", Closing, "send"),
     "event": _frame("Event", Event, "send"),
+    "platformEvent": _frame("Event of the platform", PlatformEvent, "send"),
     "snapshot": _frame("Snapshot", Snapshot, "send"),
     "reset": _frame("Reset", StreamReset, "send"),
     "webhook": Message(

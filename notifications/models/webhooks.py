@@ -6,6 +6,7 @@ import uuid
 
 import uuid_utils
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Q
 
@@ -45,7 +46,10 @@ class WebhookEndpoint(models.Model):
     class Meta:
         db_table = "taskmill_webhook_endpoint"
         permissions = [("operate_webhook", "Can disable endpoints and resend deliveries")]
-        indexes = [models.Index(F("tenant"), F("id").desc(), name="webhook_endpoint_list")]
+        indexes = [
+            models.Index(F("tenant"), F("id").desc(), name="webhook_endpoint_list"),
+            GinIndex(fields=["types"], name="webhook_endpoint_types"),
+        ]
 
     def __str__(self) -> str:
         return self.url

@@ -1,7 +1,8 @@
 """Which messages an event becomes: pure, called by the sink with a page of the feed.
 
 A subscriber who keeps the largest `sequence` of a task, and passes over what is not above it, sees
-every step once and in order, whatever was sent again.
+every step once and in order, whatever was sent again. Topics are of tasks: events of queues,
+workers and schedules are not published here.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def page_messages(events: Sequence[FeedEvent], prefixes: Mapping[str, str | None
     newest = {one.task_id: place for place, one in enumerate(events) if _is_progress(one)}
     messages: list[Message] = []
     for place, event in enumerate(events):
+        if event.task_id is None:
+            continue
         prefix = prefixes[event.row["tenant"]]
         if prefix is None or (_is_progress(event) and newest[event.task_id] != place):
             continue

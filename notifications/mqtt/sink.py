@@ -78,7 +78,8 @@ class MqttSink(FeedSink):
         return self._client
 
     def _known(self, events: Sequence[FeedEvent]) -> dict[str, str | None]:
-        for tenant in {one.row["tenant"] for one in events} - self._prefixes.keys():
+        tenants = {one.row["tenant"] for one in events if one.task_id is not None}
+        for tenant in tenants - self._prefixes.keys():
             self._prefixes[tenant] = self._conf.prefix_of(tenant)
             if self._prefixes[tenant] is None:
                 log.warning(

@@ -15,13 +15,15 @@ MOST_RESULT_BYTES: Final = 16_384
 
 
 def body_of(event: FeedEvent, facts: TaskFacts | None) -> str:
-    """Give the body for an event: its envelope, `timestamp`, and the task in `data.task`.
+    """Give the body for an event: its envelope, `timestamp`, and its task in `data.task`.
 
     A final event carries the task's result. What is larger than 20 KiB is left out, with
     `is_abridged` in its place; the task's address has all of it.
     """
     envelope: dict[str, Any] = orjson.loads(event.json)
     envelope["timestamp"] = envelope["time"]
+    if event.task_id is None:
+        return orjson.dumps(envelope).decode()
     task: dict[str, Any] = {"url": f"{settings.PUBLIC_URL}/api/v1/tasks/{event.task_id}"}
     envelope["data"]["task"] = task
     if facts is not None:

@@ -284,7 +284,9 @@ def add_receiver(*, caller: Caller, task_id: uuid.UUID, url: str) -> str:
         with transaction.atomic(), connection.cursor() as cursor:
             facts = task_facts(cursor, [task_id], most_result_bytes=MOST_RESULT_BYTES)
             body = body_of(event, facts.get(task_id))
-            queue_deliveries(cursor, [delivery_of(event, body, url=checked)])
+            queue_deliveries(
+                cursor, [delivery_of(event, body, tenant_id=caller.tenant_id, url=checked)]
+            )
     return checked
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from notifications.models import WebhookDelivery, WebhookEndpoint, WebhookTry
 from notifications.webhooks.verdict import DeliveryState
-from tasks_app.platform import PUBLIC_EVENTS
+from tasks_app.platform import PLATFORM_EVENTS, PUBLIC_EVENTS
 from tasks_app.rest import Strict, Tag, Text
+
+_TYPES: Final = PUBLIC_EVENTS | PLATFORM_EVENTS
 
 
 def _event_type(name: str) -> str:
-    if name not in PUBLIC_EVENTS:
+    if name not in _TYPES:
         raise PydanticCustomError(
             "event_type", "there is no event type {name}", {"name": name[:100]}
         )
@@ -25,7 +27,7 @@ def _event_type(name: str) -> str:
 EventTypeName = Annotated[
     str,
     AfterValidator(_event_type),
-    WithJsonSchema({"type": "string", "enum": sorted(PUBLIC_EVENTS)}),
+    WithJsonSchema({"type": "string", "enum": sorted(_TYPES)}),
 ]
 ReceiverUrl = Annotated[
     Text,
@@ -45,10 +47,14 @@ class NewWebhook(Strict):
     description: Description = ""
     types: Types = Field(
         default_factory=list,
-        description="Event types; empty for all but `task.progress` and `task.log`.",
+        description="Event types; empty for those of tasks but `task.progress` and `task.log`."
+        " Those of queues and workers need the scope `tasks:admin` too, those of schedules"
+        " `schedules:write`.",
     )
     tags: Tags = Field(
-        default_factory=list, description="Only of tasks with one of these tags; empty for all."
+        default_factory=list,
+        description="Only of tasks with one of these tags; empty for all. With tags, nothing of"
+        " queues, workers and schedules, which have none.",
     )
 
 
@@ -74,7 +80,9 @@ class Webhook(BaseModel):
     id: uuid.UUID
     url: str
     description: str
-    types: list[str] = Field(description="Empty for all but `task.progress` and `task.log`.")
+    types: list[str] = Field(
+        description="Empty for those of tasks but `task.progress` and `task.log`."
+    )
     tags: list[str] = Field(description="Only of tasks with one of these; empty for all.")
     enabled: bool
     disabled_reason: str | None

@@ -28,7 +28,7 @@ from notifications.webhooks.shapes import (
     webhook_object,
 )
 from tasks_app.errors import NotFound, StateConflict, ValidationFailed
-from tasks_app.platform import is_task_of
+from tasks_app.platform import ScopeMissing, check_event_scopes, is_task_of
 from tasks_app.public import TaskNotFound
 from tasks_app.rest import (
     PAGE_PARAMETERS,
@@ -109,6 +109,7 @@ class Webhooks(ApiView):
             ),
             body=NewWebhook,
             replies={201: Reply(description="It is made.", model=WebhookWithSecret)},
+            problems=(ScopeMissing,),
         ),
     }
 
@@ -128,6 +129,7 @@ class Webhooks(ApiView):
     def post(self, request: Request) -> Response:
         """Make an endpoint and show its secret."""
         body = read_body(NewWebhook, request)
+        check_event_scopes(self.principal, body.types)
         wish = services.EndpointWish(**body.model_dump())
         endpoint, secret = services.create_endpoint(caller=self.caller, wish=wish)
         return Response(webhook_object(endpoint) | {"secret": secret}, status=201)
@@ -160,7 +162,7 @@ class WebhookDetail(WebhookView):
             is_body_required=False,
             media_types=("application/merge-patch+json", "application/json"),
             replies={200: Reply(description="The endpoint as it is now.", model=Webhook)},
-            problems=(NotFound,),
+            problems=(NotFound, ScopeMissing),
         ),
         "DELETE": Operation(
             name="delete_webhook",
@@ -181,8 +183,12 @@ class WebhookDetail(WebhookView):
 
     def patch(self, request: Request, **_: Any) -> Response:
         """Change what the body names."""
-        endpoint_id = self.endpoint_id
+        endpoint_id = self.id_of("endpoint_id")
+        known = services.find_endpoint(caller=self.caller, endpoint_id=endpoint_id)
         body = read_body(WebhookChanges, request).model_dump()
+        if body["url"] is not None or body["types"] is not None:
+            types = known.types if body["types"] is None else body["types"]
+            check_event_scopes(self.principal, types)
         wish = services.EndpointWish(is_enabled=body.pop("enabled"), **body)
         endpoint = services.revise_endpoint(caller=self.caller, endpoint_id=endpoint_id, wish=wish)
         return Response(webhook_object(endpoint))

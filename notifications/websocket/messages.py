@@ -9,7 +9,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 from tasks_app.public import ValidationFailed
-from tasks_app.rest import Event, Strict, Task, Text, to_json
+from tasks_app.rest import Event, PlatformEvent, Strict, Task, Text, to_json
 
 MOST_NAMED: Final = 100
 MOST_DIGITS: Final = 18
@@ -110,7 +110,7 @@ class Delivery(BaseModel):
 
     op: Literal["event"]
     id: SubscriptionId
-    event: Event | Snapshot | Reset
+    event: Event | PlatformEvent | Snapshot | Reset
 
 
 class Position(BaseModel):

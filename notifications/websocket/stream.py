@@ -58,7 +58,7 @@ class SocketStream:
         self._open = open_
         self._begin = begin
         self._ends_when_finished = ends_when_finished
-        self._seen: dict[uuid.UUID, int] = {}
+        self._seen: dict[uuid.UUID | None, int] = {}
         self._subscription = open_(beginning)
 
     async def run(self) -> None:

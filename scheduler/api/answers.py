@@ -18,6 +18,7 @@ from scheduler.api.shapes import (
 from scheduler.decisions import Outcome
 from scheduler.models import Firing, Origin, Schedule, Status
 from scheduler.services import Upcoming
+from scheduler.sun import SolarEvent
 from scheduler.writing import cron_text, interval_seconds
 from scheduler.zones import find_zone
 
@@ -33,7 +34,7 @@ _SAME: Final = (
 class SolarPlace(BaseModel):
     """An event of the sun at a place."""
 
-    event: str
+    event: SolarEvent
     latitude: float
     longitude: float
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from scheduler.decisions import MAX_CATCH_UP, CatchUp, Overlap, Spread
 from scheduler.errors import InvalidRule
 from scheduler.models import Status
+from scheduler.sun import SolarEvent
 from scheduler.writing import MAX_WINDOW_SECONDS, Policies, Solar, Timing, Wanted
 from tasks_app.rest import Instant, Strict, SubmissionOptions, Text
 
@@ -53,7 +54,7 @@ _ENUMS: Final[Mapping[str, Any]] = {"overlap": Overlap, "catch_up": CatchUp, "sp
 class SolarBody(Strict):
     """An event of the sun at a place."""
 
-    event: Annotated[Text, Field(max_length=24)] = Field(description="Such as `sunrise`.")
+    event: SolarEvent = Field(description="Rising, setting, noon, or the edge of a twilight.")
     latitude: float = Field(ge=-90, le=90, description="Degrees, north positive.")
     longitude: float = Field(ge=-180, le=180, description="Degrees, east positive.")
 

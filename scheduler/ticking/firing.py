@@ -20,6 +20,7 @@ from scheduler.decisions import Outcome, Overlap, Verdict, decide_overlap
 from scheduler.errors import InvalidRule
 from scheduler.loading import Loaded, load
 from scheduler.models import Status
+from scheduler.ticking.events import MISSED, RETURNING
 from scheduler.ticking.planning import Plan, make_plan
 from scheduler.ticking.starting import (
     Start,
@@ -42,8 +43,8 @@ SELECT schedule_id, count(*) FROM taskmill_firing
 WHERE outcome = 'waiting' AND schedule_id = ANY(%(ids)s) GROUP BY schedule_id
 """
 
-_RECORD: Final = """
-INSERT INTO taskmill_firing
+_RECORD: Final = f"""
+WITH changed AS (INSERT INTO taskmill_firing AS f
     (schedule_id, nominal_at, covers_until, outcome, reason, is_manual, actor, task_state, is_open,
      recorded_at, tries)
 SELECT r.schedule_id, r.nominal_at, r.covers_until, r.outcome, r.reason, false, '', '', false,
@@ -51,8 +52,10 @@ SELECT r.schedule_id, r.nominal_at, r.covers_until, r.outcome, r.reason, false, 
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(
     schedule_id uuid, nominal_at timestamptz, covers_until timestamptz, outcome text, reason text)
 ON CONFLICT (schedule_id, nominal_at) DO NOTHING
-RETURNING id, schedule_id, nominal_at
-"""
+RETURNING f.id, {RETURNING}
+), {MISSED}
+SELECT id, schedule_id, nominal_at FROM changed
+"""  # noqa: S608 - built from constants
 
 _ADVANCE: Final = """
 UPDATE taskmill_schedule s SET

@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from scheduler.decisions import Outcome
 from scheduler.loading import Loaded, load
 from scheduler.models import Status
+from scheduler.ticking.events import MISSED, RETURNING
 from scheduler.ticking.starting import Start, start_tasks, unfinished_tasks
 from tasks_app.db import Cursor
 from tasks_app.platform import task_states
@@ -63,11 +64,13 @@ _STILL_WAITING: Final = """
 SELECT id FROM taskmill_firing WHERE id = ANY(%(ids)s) AND outcome = 'waiting'
 """
 
-_GIVE_UP: Final = """
-UPDATE taskmill_firing f SET outcome = r.outcome, reason = r.reason
+_GIVE_UP: Final = f"""
+WITH changed AS (UPDATE taskmill_firing f SET outcome = r.outcome, reason = r.reason
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id bigint, outcome text, reason text)
-WHERE f.id = r.id
-"""
+WHERE f.id = r.id RETURNING {RETURNING}
+), {MISSED}
+SELECT count(*) FROM changed
+"""  # noqa: S608 - built from constants
 
 _STARTED_LATER: Final = """
 UPDATE taskmill_schedule s SET last_task_id = r.task_id, last_fired_at = taskmill_now(),

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from scheduler.loading import Loaded
+from scheduler.ticking.events import FIRED, RETURNING
 from tasks_app.db import Cursor
 from tasks_app.errors import RequestError
 from tasks_app.platform import (
@@ -27,14 +28,17 @@ SELECT schedule_id, task_id FROM taskmill_firing
 WHERE is_open AND task_id IS NOT NULL AND schedule_id = ANY(%(ids)s)
 """
 
-_STARTED: Final = """
-UPDATE taskmill_firing f SET task_id = r.task_id, outcome = r.outcome, reason = r.reason,
+_STARTED: Final = f"""
+WITH changed AS (UPDATE taskmill_firing f SET
+    task_id = r.task_id, outcome = r.outcome, reason = r.reason,
     is_open = r.task_id IS NOT NULL,
     fired_at = CASE WHEN r.task_id IS NOT NULL THEN taskmill_now() END
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(
     id bigint, task_id uuid, outcome text, reason text)
-WHERE f.id = r.id
-"""
+WHERE f.id = r.id RETURNING {RETURNING}
+), {FIRED}
+SELECT count(*) FROM changed
+"""  # noqa: S608 - built from constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

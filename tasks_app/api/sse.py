@@ -52,7 +52,7 @@ class EventStream:
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
         self._ended = asyncio.Event()
-        self._seen: dict[uuid.UUID, int] = {
+        self._seen: dict[uuid.UUID | None, int] = {
             row["id"]: row["event_seq"] for row in opening.snapshots
         }
 

@@ -25,7 +25,7 @@ from tasks_app.api.sse import EventStream, Opening
 from tasks_app.api.tasks import TaskView, parse_task_id
 from tasks_app.api.views import ApiView
 from tasks_app.conf import conf
-from tasks_app.errors import RateLimited, TaskNotFound, ValidationFailed
+from tasks_app.errors import RateLimited, ScopeMissing, TaskNotFound, ValidationFailed
 from tasks_app.feed import Wanted, feed_bounds, feed_hub, sequence_of_last_event
 from tasks_app.selectors import find_state, find_task
 from tasks_app.services.watch import Watch
@@ -154,12 +154,17 @@ class EventsStream(StreamView):
             query=(
                 _words("tasks", "Ids, comma separated: only these tasks, with a snapshot of each."),
                 _words("tags", "Comma separated: tasks with one of these tags."),
-                _words("types", "Event types, comma separated; without it, all but inner steps."),
+                _words(
+                    "types",
+                    "Event types, comma separated; without it, those of tasks but for inner steps."
+                    " Those of queues and workers need the scope `tasks:admin`, those of schedules"
+                    " `schedules:write`.",
+                ),
                 _CURSOR,
                 WATCH_TOKEN,
             ),
             replies={200: _STREAM},
-            problems=(TaskNotFound,),
+            problems=(TaskNotFound, ScopeMissing),
         )
     }
 

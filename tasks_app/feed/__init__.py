@@ -8,7 +8,13 @@
 The writing side is `tasks_app.relay`.
 """
 
-from tasks_app.feed.event import FINAL_EVENTS, INNER_EVENTS, PUBLIC_EVENTS, FeedEvent
+from tasks_app.feed.event import (
+    FINAL_EVENTS,
+    INNER_EVENTS,
+    PLATFORM_EVENTS,
+    PUBLIC_EVENTS,
+    FeedEvent,
+)
 from tasks_app.feed.hub import FeedHub, feed_hub
 from tasks_app.feed.reading import FeedBounds, feed_bounds, read_feed, sequence_of_last_event
 from tasks_app.feed.subscription import (
@@ -24,6 +30,7 @@ from tasks_app.feed.subscription import (
 __all__ = [
     "FINAL_EVENTS",
     "INNER_EVENTS",
+    "PLATFORM_EVENTS",
     "PUBLIC_EVENTS",
     "FeedBounds",
     "FeedClosed",

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import orjson
 
-from tasks_app.events import FINAL_EVENT_OF_STATE, EventType
+from tasks_app.events import FINAL_EVENT_OF_STATE, EventType, PlatformEventType
 from tasks_app.selectors import cloud_event
+from tasks_app.selectors.history import event_id
 
 FINAL_EVENTS: Final[frozenset[str]] = frozenset(
     kind.value for kind in FINAL_EVENT_OF_STATE.values()
@@ -24,6 +25,10 @@ INNER_EVENTS: Final[frozenset[str]] = frozenset(
 PUBLIC_EVENTS: Final[frozenset[str]] = frozenset(
     kind.value for kind in EventType if kind.value not in INNER_EVENTS
 )
+"""What a subscriber gets who names no types: events of tasks."""
+
+PLATFORM_EVENTS: Final[frozenset[str]] = frozenset(kind.value for kind in PlatformEventType)
+"""What is of no task; a subscriber gets it only by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +37,26 @@ class FeedEvent:
 
     Attributes:
         sequence: its place; dense over all tenants, grows.
-        seq: its number among the events of its task, dense from 1.
+        task_id: None for an event of a queue, a worker or a schedule.
+        tenant_id: None for one of the installation.
+        seq: its number among the events of its task, dense from 1; 1 without a task.
         tags: of its task, as they are now.
         row: the columns that `selectors.cloud_event` needs; `tenant` (its slug), and `task_type`,
             `progress` and `progress_message` of its task as they are now.
     """
 
     sequence: int
-    task_id: uuid.UUID
-    tenant_id: int
+    task_id: uuid.UUID | None
+    tenant_id: int | None
     seq: int
     type: str
     tags: frozenset[str]
     row: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The CloudEvents id."""
+        return event_id(self.row)
 
     @property
     def is_final(self) -> bool:

@@ -216,12 +216,20 @@ class FeedHub:
 
     def _hand_out(self, event: FeedEvent) -> None:
         takers = 0
-        for entries in (self._of_task.get(event.task_id), self._of_tenant.get(event.tenant_id)):
-            for subscription in entries or ():
+        for entries in self._interested(event):
+            for subscription in entries:
                 if subscription.wanted.takes(event):
                     subscription.push(event)
                     takers += 1
         EVENTS_HANDED_OUT.inc(takers)
+
+    def _interested(self, event: FeedEvent) -> Iterable[Iterable[Subscription]]:
+        """Give who may want an event; one of the installation may be for any tenant."""
+        if event.tenant_id is None:
+            return self._of_tenant.values()
+        if event.task_id is None:
+            return (self._of_tenant.get(event.tenant_id, ()),)
+        return self._of_task.get(event.task_id, ()), self._of_tenant.get(event.tenant_id, ())
 
     async def _end_revoked(self, connection: Connection) -> None:
         keys = {one.key_id for one in self._open if one.key_id}

@@ -21,8 +21,9 @@ SELECT
     coalesce(
         (SELECT last_sequence FROM taskmill_feed ORDER BY first_sequence DESC LIMIT 1), 0) AS last
 """
-_EVENT: Final = """e.task_id, e.tenant_id, e.seq, e.type, e.from_state, e.state, e.epoch, e.attempt,
-    e.at, e.actor, e.data, t.tags, t.task_type, t.progress, t.progress_message, n.slug AS tenant"""
+_EVENT: Final = """e.id, e.subject, e.task_id, e.tenant_id, e.seq, e.type, e.from_state, e.state,
+    e.epoch, e.attempt, e.at, e.actor, e.data, t.tags, t.task_type, t.progress, t.progress_message,
+    n.slug AS tenant"""
 _OF_TASK: Final = """LEFT JOIN LATERAL (
     SELECT tags, type AS task_type, progress, progress_message FROM taskmill_task
     WHERE id = e.task_id LIMIT 1
@@ -44,10 +45,10 @@ CROSS JOIN LATERAL (SELECT * FROM taskmill_event WHERE id = i.id LIMIT 1) e
 {_OF_TASK}
 WHERE b.first_sequence + i.place - 1 > %(after)s::bigint
   AND b.first_sequence + i.place - 1 <= %(until)s::bigint
-  AND (%(tenant)s::bigint IS NULL OR e.tenant_id = %(tenant)s::bigint)
+  AND (%(tenant)s::bigint IS NULL OR e.tenant_id IS NULL OR e.tenant_id = %(tenant)s::bigint)
 ORDER BY sequence
 """  # noqa: S608 - built from constants
-"""Everything of (after, until], of one tenant or of all."""
+"""Everything of (after, until], of all tenants, or of one and the installation."""
 
 PAGE_OF_TASKS: Final = f"""
 SELECT b.first_sequence + array_position(b.ids, e.id) - 1 AS sequence, {_EVENT}
@@ -107,7 +108,9 @@ def sequence_of_last_event(cursor: Cursor, task_id: uuid.UUID) -> int | None:
 def read_feed(
     cursor: Cursor, *, after: int, until: int, tenant_id: int | None = None
 ) -> list[FeedEvent]:
-    """Give the events of (after, until] in their order: of one tenant, or of all."""
+    """Give the events of (after, until] in their order: of all tenants, or of one and the
+    installation.
+    """
     cursor.execute(PAGE, {"after": after, "until": until, "tenant": tenant_id})
     names = [column.name for column in cursor.description or ()]
     return [feed_event(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]

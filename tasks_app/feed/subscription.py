@@ -53,10 +53,13 @@ class FeedReset(SubscriptionEnded):
 class Wanted:
     """Which events a subscriber wants: of its tenant, and fitting all that is named.
 
+    Events of the installation have types of their own, which nobody gets without naming them, and
+    which only some may name: `begin_watching` sees to that.
+
     Attributes:
         tasks: of these tasks; empty for all.
         tags: of tasks that have one of these now; empty for all.
-        types: event types; empty for those that are not inner steps.
+        types: event types; empty for those of tasks that are not inner steps.
     """
 
     tenant_id: int
@@ -67,7 +70,7 @@ class Wanted:
     def takes(self, event: FeedEvent) -> bool:
         """Say whether an event is wanted."""
         return (
-            event.tenant_id == self.tenant_id
+            event.tenant_id in {self.tenant_id, None}
             and event.type in (self.types or PUBLIC_EVENTS)
             and (not self.tasks or event.task_id in self.tasks)
             and (not self.tags or not self.tags.isdisjoint(event.tags))
@@ -202,7 +205,7 @@ class Subscription:
 def _coalesced(events: Iterable[FeedEvent]) -> list[FeedEvent]:
     """Leave out progress that newer progress of the same task follows."""
     kept: list[FeedEvent] = []
-    newer: set[uuid.UUID] = set()
+    newer: set[uuid.UUID | None] = set()
     for event in reversed(list(events)):
         if event.type == EventType.PROGRESS:
             if event.task_id in newer:

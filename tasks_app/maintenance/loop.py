@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tasks_app.clock import monotonic
 from tasks_app.conf import TasksConf, conf
 from tasks_app.loops import Connection, Round, Turn
+from tasks_app.maintenance.absent import NoteLostWorkers
 from tasks_app.maintenance.canary import SendCanaries
 from tasks_app.maintenance.expire import ExpirePending, ExpireRunning, ForceCancel
 from tasks_app.maintenance.paced_retry import PacedRetries
@@ -39,6 +40,7 @@ def maintain_steps(settings: TasksConf) -> list[Step]:
         PacedRetries(),
         WatchQueues(),
         *canary_steps(settings.canary_seconds),
+        NoteLostWorkers(lease_seconds=settings.lease_seconds),
         *prune_steps(
             success_days=settings.retention_success_days,
             failed_days=settings.retention_failed_days,

@@ -51,6 +51,13 @@ DELETE FROM taskmill_paced_retry
 WHERE finished_at < taskmill_now() - make_interval(secs => %(age)s::float8)
 """
 
+_PRUNE_PLATFORM = """
+DELETE FROM taskmill_event WHERE id IN (
+    SELECT id FROM taskmill_event
+    WHERE task_id IS NULL AND at < taskmill_now() - make_interval(secs => %(age)s::float8)
+    ORDER BY at LIMIT %(limit)s)
+"""
+
 _PRUNE_FEED = """
 WITH first AS MATERIALIZED (
     SELECT first_sequence, at FROM taskmill_feed ORDER BY first_sequence LIMIT %(limit)s
@@ -121,6 +128,8 @@ class PruneRecords:
 class PruneFeed:
     """Removes the beginning of the feed, and so what a stream can resume from; never its end.
 
+    Events of no task go with their place; those of tasks stay as long as the tasks.
+
     Args:
         retention_hours: how long a place in the feed is kept.
     """
@@ -132,9 +141,12 @@ class PruneFeed:
         self._values = {"age": retention_hours * 3600, "limit": LIMIT}
 
     def run_once(self, cursor: Cursor, _turn: StepTurn) -> StepResult:
-        """Remove at most five hundred batches."""
+        """Remove at most five hundred batches, and as many events of no task."""
         cursor.execute(_PRUNE_FEED, self._values)
-        return StepResult(count=cursor.rowcount, is_full=cursor.rowcount >= LIMIT)
+        batches = cursor.rowcount
+        cursor.execute(_PRUNE_PLATFORM, self._values)
+        events = cursor.rowcount
+        return StepResult(count=batches + events, is_full=max(batches, events) >= LIMIT)
 
 
 def prune_steps(

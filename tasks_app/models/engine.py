@@ -18,6 +18,9 @@ class WorkerProcess(models.Model):
     is_stopping = models.BooleanField(default=False)
     started_at = models.DateTimeField()
     last_seen_at = models.DateTimeField()
+    lost_at = models.DateTimeField(
+        null=True, help_text="When the engine said that it is lost; null again when it is back."
+    )
 
     class Meta:
         db_table = "taskmill_worker"

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Q
 
 from tasks_app.models.task import Task
 from tasks_app.models.tenancy import Tenant
 
 
 class Event(models.Model):
-    """A committed fact about a task; `(task, seq)` is dense from 1, `seq` 1 is its creation."""
+    """A committed fact; `(task, seq)` is dense from 1 within a task, `seq` 1 is its creation.
+
+    One about a queue, a worker or a schedule has no task, names its `subject`, and has `seq` 1. One
+    about a queue or a worker has no tenant: it is of the installation.
+    """
 
     id = models.BigAutoField(primary_key=True)
     task = models.ForeignKey(
         Task,
+        null=True,
         on_delete=models.DO_NOTHING,
         related_name="events",
         db_constraint=False,
         db_index=False,
     )
     tenant = models.ForeignKey(
-        Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+        Tenant,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
     )
     seq = models.IntegerField()
     type = models.CharField(max_length=40)
@@ -32,13 +42,26 @@ class Event(models.Model):
     at = models.DateTimeField()
     actor = models.CharField(max_length=120, default="")
     data = models.JSONField(null=True)
+    subject = models.CharField(  # noqa: DJ001 - null costs the events of tasks nothing
+        max_length=120, null=True, help_text="What it is about, where that is no task."
+    )
 
     class Meta:
         db_table = "taskmill_event"
-        constraints = [models.UniqueConstraint(fields=["task", "seq"], name="event_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["task", "seq"], name="event_once"),
+            models.CheckConstraint(
+                name="event_of_task_or_subject",
+                condition=Q(task__isnull=False, tenant__isnull=False, subject__isnull=True)
+                | Q(task__isnull=True, subject__isnull=False),
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["at"], name="event_of_platform", condition=Q(task__isnull=True)),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.task_id} {self.seq} {self.type}"
+        return f"{self.subject or self.task_id} {self.seq} {self.type}"
 
 
 class Attempt(models.Model):

@@ -60,19 +60,38 @@ def task_events(*, task_id: uuid.UUID, after: int, limit: int) -> list[dict[str,
 
 
 def cloud_event(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the CloudEvents 1.0 envelope of an event row; `subject` is the task's id."""
-    task_id = str(row["task_id"])
+    """Give the CloudEvents 1.0 envelope of an event row; `subject` is the task's id, or what else
+    it is about.
+    """
+    is_of_task = row["task_id"] is not None
     return {
         "specversion": "1.0",
-        "id": f"{task_id}.{row['seq']}",
-        "source": f"{API_ROOT}/tasks",
+        "id": event_id(row),
+        "source": f"{API_ROOT}/{_noun(row)}s",
         "type": row["type"],
-        "subject": task_id,
+        "subject": str(row["task_id"]) if is_of_task else row["subject"],
         "time": row["at"],
         "datacontenttype": "application/json",
         "sequence": row["seq"],
-        "data": _event_data(row),
+        "data": _event_data(row) if is_of_task else _platform_data(row),
     }
+
+
+def event_id(row: Mapping[str, Any]) -> str:
+    """Give the CloudEvents id of an event row: never that of another event."""
+    if row["task_id"] is None:
+        return f"{_noun(row)}.{row['id']}"
+    return f"{row['task_id']}.{row['seq']}"
+
+
+def _noun(row: Mapping[str, Any]) -> str:
+    """Give what kind of thing an event is about: task, queue, worker or schedule."""
+    noun: str = row["type"].partition(".")[0]
+    return noun
+
+
+def _platform_data(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"actor": row["actor"], **decoded(row["data"])}
 
 
 def _event_data(row: Mapping[str, Any]) -> dict[str, Any]:

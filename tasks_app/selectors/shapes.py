@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from tasks_app.events import EventType
+from tasks_app.events import EventType, PlatformEventType
 from tasks_app.states import State, Status
 
 Seconds = Annotated[int, Field(description="Seconds.")]
@@ -197,6 +197,28 @@ class Event(BaseModel):
     datacontenttype: Literal["application/json"]
     sequence: int = Field(ge=1, description="Dense from 1 within the task.")
     data: EventData
+
+
+class PlatformEventData(BaseModel):
+    """What happened; further members depend on the event's type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    actor: str = Field(description="Who did it; empty for the platform itself.")
+
+
+class PlatformEvent(BaseModel):
+    """A committed fact about a queue, a worker or a schedule, as a CloudEvents 1.0 envelope."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: PlatformEventType
+    subject: str = Field(description="The queue's name, or the worker's or the schedule's id.")
+    time: AwareDatetime
+    datacontenttype: Literal["application/json"]
+    sequence: int = Field(ge=1, description="The place in the feed.")
+    data: PlatformEventData
 
 
 class Attempt(BaseModel):

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from tasks_app.clock import monotonic
 from tasks_app.errors import QueueExists, QueueNotFound
+from tasks_app.events import PlatformEventType
 from tasks_app.models import Queue
 from tasks_app.models.queue import MAX_WINDOW
 from tasks_app.registry import MAX_CONCURRENCY
@@ -35,7 +36,7 @@ from tasks_app.services.submission import (
     plain,
 )
 from tasks_app.telemetry import logger
-from tasks_app.transitions import clean, take_back
+from tasks_app.transitions import clean, platform_event, take_back
 
 log = logger(__name__)
 
@@ -138,15 +139,33 @@ def _changed(name: str, channel: str = "taskmill_dispatch") -> None:
         cursor.execute("SELECT pg_notify(%s, %s)", [channel, name])
 
 
-_PAUSE: Final = """
-UPDATE taskmill_queue
-SET is_paused = true, paused_by = %(by)s, paused_at = taskmill_now(), pause_reason = %(reason)s
-WHERE name = %(name)s AND NOT is_paused
-"""
-_RESUME: Final = """
-UPDATE taskmill_queue SET is_paused = false, paused_by = '', paused_at = NULL, pause_reason = ''
-WHERE name = %(name)s AND is_paused
-"""
+_PAUSED: Final = platform_event(
+    PlatformEventType.QUEUE_PAUSED,
+    subject="m.name",
+    actor="m.paused_by",
+    data="jsonb_build_object('reason', m.pause_reason)",
+)
+_PAUSE: Final = f"""
+WITH changed AS (
+    UPDATE taskmill_queue SET is_paused = true, paused_by = %(by)s, paused_at = taskmill_now(),
+        pause_reason = %(reason)s
+    WHERE name = %(name)s AND NOT is_paused RETURNING name, paused_by, pause_reason
+), {_PAUSED}
+SELECT count(*) FROM changed
+"""  # noqa: S608 - built from constants
+_RESUMED: Final = platform_event(
+    PlatformEventType.QUEUE_RESUMED,
+    subject="m.name",
+    actor="%(by)s::text",
+    data="jsonb_build_object()",
+)
+_RESUME: Final = f"""
+WITH changed AS (
+    UPDATE taskmill_queue SET is_paused = false, paused_by = '', paused_at = NULL, pause_reason = ''
+    WHERE name = %(name)s AND is_paused RETURNING name
+), {_RESUMED}
+SELECT count(*) FROM changed
+"""  # noqa: S608 - built from constants
 
 
 def pause_queue(*, caller: Caller, name: str, reason: str = "") -> bool:
@@ -167,7 +186,7 @@ def pause_queue(*, caller: Caller, name: str, reason: str = "") -> bool:
     know_queue(caller=caller, name=name)
     with connection.cursor() as cursor:
         cursor.execute(_PAUSE, {"name": name, "by": caller.actor, "reason": reason})
-        is_new: bool = cursor.rowcount == 1
+        is_new: bool = cursor.fetchone()[0] == 1
     _changed(name)
     _await_dispatch()
     taken = _take_hints_back(name)
@@ -212,8 +231,8 @@ def resume_queue(*, caller: Caller, name: str) -> bool:
     """
     know_queue(caller=caller, name=name)
     with connection.cursor() as cursor:
-        cursor.execute(_RESUME, {"name": name})
-        is_new: bool = cursor.rowcount == 1
+        cursor.execute(_RESUME, {"name": name, "by": caller.actor})
+        is_new: bool = cursor.fetchone()[0] == 1
     _changed(name)
     log.info("queue resumed", queue=name, actor=caller.actor, is_new=is_new)
     return is_new

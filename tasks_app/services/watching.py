@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from django.db import connection
 
-from tasks_app.errors import TaskNotFound, ValidationFailed
-from tasks_app.events import EventType
+from tasks_app.errors import ScopeMissing, TaskNotFound, ValidationFailed
+from tasks_app.events import SCOPE_OF_EVENT, EventType
 from tasks_app.feed import Wanted, feed_bounds
 from tasks_app.selectors import task_object, tasks_by_id
 from tasks_app.selectors.task_object import API_ROOT
@@ -21,7 +21,7 @@ from tasks_app.services.keys import Principal
 
 MOST_NAMED: Final = 100
 MOST_TAG_CHARACTERS: Final = 64
-TYPES: Final = frozenset(kind.value for kind in EventType)
+TYPES: Final = frozenset(kind.value for kind in EventType) | SCOPE_OF_EVENT.keys()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +52,17 @@ def begin_watching(
     """Say where a view of some events begins, within what the principal may see.
 
     Args:
-        tasks, tags, types: at most a hundred each; empty for all.
+        tasks, tags, types: at most a hundred each; empty for all, of types for all of tasks.
         after: the sequence to resume from; None to begin with a snapshot of each named task.
-
         place: JSON pointer of where the lists were given, for errors.
 
     Raises:
         TaskNotFound: a task is not there, or not for this principal.
         ValidationFailed: an event type is unknown, a list or a tag too long.
+        ScopeMissing: a type is of the platform, and not for this principal.
     """
     _check(place, tasks=tasks, tags=tags, types=types)
+    check_event_scopes(principal, types)
     wanted = _wanted(principal, frozenset(tasks), frozenset(tags), frozenset(types), place)
     with connection.cursor() as cursor:
         bounds = feed_bounds(cursor)
@@ -86,6 +87,20 @@ def _check(place: str, **lists: Collection[Any]) -> None:
         raise _invalid(place, "types", f"there is no event type {unknown[0]}")
     if any(len(tag) > MOST_TAG_CHARACTERS for tag in lists["tags"]):
         raise _invalid(place, "tags", f"a tag has at most {MOST_TAG_CHARACTERS} characters")
+
+
+def check_event_scopes(principal: Principal, types: Collection[str]) -> None:
+    """See that a principal may have events of these types; those of tasks are for everybody.
+
+    Raises:
+        ScopeMissing: one is of a queue, a worker or a schedule, and the principal lacks the scope,
+            or holds a watch token, which shows tasks alone.
+    """
+    for name in types:
+        scope = SCOPE_OF_EVENT.get(name)
+        if scope is not None and (principal.watch is not None or scope not in principal.scopes):
+            detail = f"events of the type {name} need an API key with the scope {scope}"
+            raise ScopeMissing(detail, scope=scope)
 
 
 def _wanted(

@@ -20,9 +20,16 @@ from tasks_app.transitions.dispatching import (
     take_back,
     undispatch,
 )
-from tasks_app.transitions.leases import LeaseAnswer, forget_worker, renew_leases, report_worker
+from tasks_app.transitions.leases import (
+    LeaseAnswer,
+    forget_worker,
+    note_lost_workers,
+    renew_leases,
+    report_worker,
+)
 from tasks_app.transitions.limiting import QueueRoom, read_queue_room
 from tasks_app.transitions.operating import cancel_delivered, redrive, request_cancel, revise
+from tasks_app.transitions.platform import platform_event
 from tasks_app.transitions.purging import clean, purge
 from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
 from tasks_app.transitions.submitting import InsertedTask, NewTask, insert_tasks
@@ -61,6 +68,8 @@ __all__ = [
     "interrupt",
     "lose",
     "mark_published",
+    "note_lost_workers",
+    "platform_event",
     "promote",
     "purge",
     "read_queue_room",

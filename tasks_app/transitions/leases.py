@@ -1,4 +1,8 @@
-"""Leases and worker rows: no state changes here, but the right to make them is renewed."""
+"""Leases and worker rows: no state changes here, but the right to make them is renewed.
+
+A worker is lost when the engine notes that its row is as old as a lease; it is online again with
+its next report. Both are events of the platform, made by the statement that notes them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tasks_app.db import Cursor
+from tasks_app.events import PlatformEventType
+from tasks_app.transitions.platform import platform_event
 
 _RENEW = """
 WITH held AS MATERIALIZED (
@@ -50,21 +56,32 @@ def renew_leases(
     return [LeaseAnswer(*row) for row in cursor.fetchall()]
 
 
-_REPORT_WORKER = """
-WITH seen AS (
+_ONLINE = platform_event(
+    PlatformEventType.WORKER_ONLINE,
+    subject="s.id",
+    rows="seen s WHERE s.is_new OR s.was_lost",
+    actor="s.name",
+    data="jsonb_build_object('name', s.name, 'queues', s.queues, 'slots', s.slots)",
+)
+_REPORT_WORKER = f"""
+WITH before AS MATERIALIZED (
+    SELECT lost_at FROM taskmill_worker WHERE id = %(id)s FOR UPDATE
+), seen AS (
     INSERT INTO taskmill_worker AS w (id, name, queues, slots, busy, memory_bytes, is_stopping,
         started_at, last_seen_at)
-    VALUES (%(id)s, %(name)s, %(queues)s::text[], %(slots)s, %(busy)s, %(memory)s, %(stopping)s,
-        taskmill_now(), taskmill_now())
+    SELECT %(id)s, %(name)s, %(queues)s::text[], %(slots)s, %(busy)s, %(memory)s, %(stopping)s,
+        taskmill_now(), taskmill_now()
+    FROM (SELECT count(*) FROM before) AS locked_first
     ON CONFLICT (id) DO UPDATE SET queues = excluded.queues, slots = excluded.slots, busy =
         excluded.busy,
         memory_bytes = excluded.memory_bytes, is_stopping = excluded.is_stopping, last_seen_at =
-        excluded.last_seen_at
-    RETURNING w.started_at = w.last_seen_at AS is_new, w.queues
-)
+        excluded.last_seen_at, lost_at = NULL
+    RETURNING w.id, w.name, w.queues, w.slots, w.started_at = w.last_seen_at AS is_new,
+        EXISTS (SELECT 1 FROM before WHERE lost_at IS NOT NULL) AS was_lost
+), {_ONLINE}
 SELECT (SELECT count(pg_notify('taskmill_dispatch', q)) FROM unnest(s.queues) AS q) FROM seen s
     WHERE s.is_new
-"""
+"""  # noqa: S608 - built from constants
 
 
 def report_worker(
@@ -91,6 +108,33 @@ def report_worker(
             "stopping": is_stopping,
         },
     )
+
+
+_LOST = platform_event(
+    PlatformEventType.WORKER_LOST,
+    subject="m.id",
+    rows="changed m ORDER BY m.last_seen_at, m.id",
+    data="""jsonb_build_object('name', m.name, 'queues', m.queues, 'slots', m.slots,
+            'last_seen_at', m.last_seen_at)""",
+)
+_NOTE_LOST = f"""
+WITH old AS MATERIALIZED (
+    SELECT id FROM taskmill_worker
+    WHERE last_seen_at < taskmill_now() - make_interval(secs => %(lease)s::float8)
+      AND lost_at IS NULL
+    ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), changed AS (
+    UPDATE taskmill_worker w SET lost_at = taskmill_now() FROM old WHERE w.id = old.id
+    RETURNING w.id, w.name, w.queues, w.slots, w.last_seen_at
+), {_LOST}
+SELECT count(*) FROM changed
+"""  # noqa: S608 - built from constants
+
+
+def note_lost_workers(cursor: Cursor, *, lease_seconds: float, limit: int) -> int:
+    """Note the workers that have given no sign for as long as a lease; say how many."""
+    cursor.execute(_NOTE_LOST, {"lease": lease_seconds, "limit": limit})
+    return int(cursor.fetchone()[0])
 
 
 def forget_worker(cursor: Cursor, worker_id: str) -> None:

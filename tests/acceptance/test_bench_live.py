@@ -20,10 +20,17 @@ def test_a_smoke_run_prints_plausible_figures_of_each_transport(tmp_path: Path) 
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert [row.split(" | ")[0].strip("| ") for row in rows[2:]] == ["websocket", "sse"]
+    names = [row.split(" | ")[0].strip("| ") for row in rows if "---" not in row]
+    assert names[1:4] == ["websocket", "sse", "channels"]
+    assert names[4].startswith("drained")
+    assert names[5:] == ["0", "5"]
     assert "load average" in done.stdout
     [path] = tmp_path.glob("live-*.jsonl")
     found = [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
+    drain = found.pop()
+    assert drain["alone"] > 1
+    assert drain["watched"] > 1
+    assert [one["transport"] for one in found] == ["websocket", "sse", "channels"]
     for one in found:
         assert 0.1 < one["p50_ms"] <= one["p99_ms"]
         assert one["p50_ms"] <= one["max_ms"] < 60_000

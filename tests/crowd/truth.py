@@ -46,7 +46,10 @@ def read_truth() -> dict[str, Story]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT id::text, tags FROM taskmill_task")
         found = {name: Story(name, frozenset(tags)) for name, tags in cursor.fetchall()}
-        cursor.execute("SELECT task_id::text, seq, type FROM taskmill_event ORDER BY task_id, seq")
+        cursor.execute(
+            "SELECT task_id::text, seq, type FROM taskmill_event"
+            " WHERE task_id IS NOT NULL ORDER BY task_id, seq"
+        )
         for name, seq, kind in cursor.fetchall():
             found[name].steps.append(Step(seq, kind))
     for story in found.values():

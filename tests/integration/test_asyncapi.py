@@ -16,6 +16,7 @@ from django.test import Client
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from notifications.asyncapi.document import build_document
+from tasks_app.platform import PlatformEventType
 from tasks_app.public import EventType
 from tests.factories import make_key
 
@@ -104,6 +105,11 @@ def test_every_transport_and_every_event_type_is_in_it() -> None:
         None,
     }
     schemas = found["components"]["schemas"]
+    platform = {kind.value for kind in PlatformEventType}
+    assert set(schemas["PlatformEventType"]["enum"]) == platform
+    assert "platformEvent" in found["channels"]["eventStream"]["messages"]
+    ways = schemas["Delivery"]["properties"]["event"]["anyOf"]
+    assert {"$ref": "#/components/schemas/PlatformEvent"} in ways
     assert set(schemas["EventType"]["enum"]) == {kind.value for kind in EventType}
     operations = found["operations"].values()
     channels = {operation["channel"]["$ref"].rsplit("/", 1)[1] for operation in operations}

@@ -18,6 +18,7 @@ from django_celery_beat.models import (
     IntervalSchedule,
     PeriodicTask,
     PeriodicTasks,
+    SolarSchedule,
 )
 from django_celery_results.models import TaskResult
 
@@ -246,6 +247,31 @@ def test_a_taskmill_type_in_the_tables_is_fired_as_a_task_of_the_default_tenant(
     [made] = Task.objects.filter(schedule="by hand")
     assert (made.payload, made.tenant.slug) == ({"a": 1}, "default")
     assert run_count(task) == (True, 1)
+
+
+def test_rows_of_the_sun_run_and_one_whose_sun_never_rises_says_so() -> None:
+    make_tenant("default")
+    rows = [
+        SolarSchedule.objects.create(event="sunset", latitude=latitude, longitude=13.4)
+        for latitude in (52.5, 90)
+    ]
+    berlin, pole = (
+        PeriodicTask.objects.create(name=f"sun {row.latitude}", task="tests.echo", solar=row)
+        for row in rows
+    )
+    tick()
+    due = Schedule.objects.get(periodic_task=berlin).next_nominal_at
+    never = Schedule.objects.get(periodic_task=pole)
+    assert due is not None
+    assert (never.status, never.status_reason) == (Status.ENDED, "nothing is due any more")
+    with clock_shifted((due - database_now()).total_seconds() + 1):
+        tick(times=2)
+    fired = Firing.objects.get()
+    assert (fired.schedule.periodic_task, fired.nominal_at) == (berlin, due)
+    following = Schedule.objects.get(periodic_task=berlin).next_nominal_at
+    assert following is not None
+    assert timedelta(hours=23) < following - due < timedelta(hours=25)
+    assert Task.objects.get().schedule == "sun 52.5"
 
 
 def test_deleting_the_periodic_task_takes_its_schedule_along() -> None:

@@ -250,7 +250,8 @@ def test_prune_removes_old_records_and_the_rows_of_lost_workers(clock: Clock) ->
     assert not WorkerProcess.objects.exists()
     assert prune(clock.after(DAY + 60)) == 1
     assert not IdempotencyRecord.objects.exists()
-    assert prune(clock.after(61 * DAY)) == 1
+    assert prune(clock.after(61 * DAY)) == 2  # and the event that the worker is online
+    assert not Event.objects.exists()
     assert not StaleResult.objects.exists()
 
 

@@ -27,14 +27,18 @@ from tasks_app.db import connect
 from tasks_app.engine_loops import engine_loops
 from tasks_app.leadership import LeadershipLost
 from tasks_app.loops import Health, Round, Stop, Turn
+from tasks_app.platform import Caller
 from tasks_app.progress import save_progress
+from tasks_app.services.queues import pause_queue
 from tests.engines import running_loop, start_engine
 from tests.factories import claim, make_task, make_tenant
 from tests.mosquitto import (
+    SHIPPED,
     Heard,
     Mosquitto,
     StockSubscriber,
     running_mosquitto,
+    shipped_configuration,
     stock_subscriber,
     subscriber,
 )
@@ -45,7 +49,6 @@ from tests.relays import relay
 pytestmark = pytest.mark.django_db(transaction=True)
 
 FINAL = "success"
-DEPLOY = ROOT / "deploy" / "mosquitto"
 
 
 class Publisher:
@@ -196,6 +199,20 @@ def test_who_subscribes_late_gets_the_final_status_that_the_broker_kept(
             assert final.is_retained
             assert final.body["status"] == FINAL
             assert nothing.heard() == []
+
+
+def test_events_of_queues_are_passed_over_and_hold_nothing_up(mosquitto: Mosquitto) -> None:
+    caller = Caller(tenant_id=make_tenant("default").pk, actor="tests")
+    mail = make_task(make_tenant("default"), queue="mail")
+    with stock_subscriber(mosquitto, "task/#") as status, publisher(mosquitto) as one:
+        pause_queue(caller=caller, name="mail")
+        task_id = run_task()
+        one.drain()
+        found = wait_for(
+            lambda: status.heard() if statuses(status.heard())[-1:] == [FINAL] else None
+        )
+    assert {message.body["task_id"] for message in found} == {str(mail), str(task_id)}
+    assert b"queue." not in b"".join(message.payload for message in found)
 
 
 def test_a_failure_is_told_with_its_error(mosquitto: Mosquitto) -> None:
@@ -540,18 +557,9 @@ def test_a_wrong_url_refuses_the_start_with_the_fix() -> None:
 def test_the_shipped_configuration_keeps_tenants_apart(tmp_path: Path) -> None:
     """The files of deploy/mosquitto, which the how-to shows word for word."""
     page = (ROOT / "docs" / "how-to" / "watch-live-with-mqtt.md").read_text()
-    shipped = {name: (DEPLOY / name).read_text() for name in ("mosquitto.conf", "acl")}
+    shipped = {name: (SHIPPED / name).read_text() for name in ("mosquitto.conf", "acl")}
     assert all(f"```\n{text}```" in page for text in shipped.values())
-    passwords, rules = tmp_path / "passwords", tmp_path / "acl"
-    passwords.touch(mode=0o600)
-    for user in ("taskmill", "acme", "rival"):
-        subprocess.run(["mosquitto_passwd", "-b", str(passwords), user, f"{user}-word"], check=True)
-    rules.write_text(shipped["acl"])
-    kept = ("allow_", "password_file", "acl_file", "max_", "persistent_")
-    lines = [line for line in shipped["mosquitto.conf"].splitlines() if line.startswith(kept)]
-    configuration = "\n".join(lines) + "\n"
-    configuration = configuration.replace("/mosquitto/passwords/passwords", str(passwords))
-    configuration = configuration.replace("/mosquitto/config/acl", str(rules))
+    configuration = shipped_configuration(tmp_path, "taskmill", "acme", "rival")
     with (
         running_mosquitto(configuration=configuration) as server,
         subscriber(server, "#", user=("acme", "acme-word"), transport="websockets") as acme,

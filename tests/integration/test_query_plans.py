@@ -111,6 +111,11 @@ def filled(django_db_setup: None, django_db_blocker: Any) -> Iterator[dict[str, 
                 " SELECT id, (row_number() OVER (ORDER BY id) - 1) / 10 AS g FROM taskmill_event)"
                 " e GROUP BY g"
             )
+            cursor.execute(
+                "INSERT INTO taskmill_event (subject, seq, type, state, epoch, attempt, at, actor,"
+                " data) SELECT 'w' || n, 1, 'worker.online', '', 0, 0,"
+                " now() - n * interval '1 s', '', '{}' FROM generate_series(1, 5000) n"
+            )
             cursor.execute("VACUUM ANALYZE taskmill_feed")
             cursor.execute("VACUUM ANALYZE taskmill_task")
             cursor.execute("VACUUM ANALYZE taskmill_event")
@@ -333,6 +338,8 @@ ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "rescue": (recovering._RESCUE, PAST),
     "expire pending": (recovering._EXPIRE_PENDING, {}),
     "expire running": (recovering._EXPIRE_RUNNING, PAST),
+    "note lost workers": (leases._NOTE_LOST, {"lease": 15.0, "limit": 500}),
+    "prune events of no task": (prune._PRUNE_PLATFORM, {"age": 3600.0, "limit": 500}),
     "prune": (prune._PRUNE_TASKS, {"age": 86_400 * 30.0, "states": ["success"], "limit": 500}),
 }
 

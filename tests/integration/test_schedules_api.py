@@ -55,6 +55,33 @@ def test_a_schedule_is_made_changed_listed_and_deleted(api: Api) -> None:
     assert not Schedule.objects.exists()
 
 
+SUNRISE = {"event": "sunrise", "latitude": 52.5200066, "longitude": 13.404954}
+
+
+def test_a_schedule_by_the_sun_is_made_previewed_and_changed(api: Api) -> None:
+    solar = {"solar": SUNRISE, "after": "2026-06-20T12:00:00Z", "count": 2}
+    shown = api.post("/schedules/preview", solar).json()["results"]
+    assert [one["at"][:16] for one in shown] == ["2026-06-21T02:43", "2026-06-22T02:43"]
+    found = made(api, key="dawn", type="tests.echo", solar=SUNRISE)
+    stored = SUNRISE | {"latitude": 52.520007}
+    assert (found["solar"], found["cron"]) == (stored, None)
+    again = made(api, key="dawn too", type="tests.echo", solar=SUNRISE)  # shares the place's row
+    assert again["solar"] == stored
+    path = f"/schedules/{found['id']}"
+    noon = api.patch(path, {"solar": SUNRISE | {"event": "solar_noon"}}).json()
+    assert (noon["solar"]["event"], noon["key"]) == ("solar_noon", "dawn")
+    assert noon["next_at"] != found["next_at"]
+    assert api.patch(path, {"interval_seconds": 60}).json()["solar"] is None
+
+
+def test_a_sun_that_never_rises_there_is_refused_and_its_preview_is_empty(api: Api) -> None:
+    pole = {"solar": {"event": "sunrise", "latitude": 90, "longitude": 0}}
+    answer = api.post("/schedules", {"key": "k", "type": "tests.echo"} | pole)
+    assert answer.status_code == 422
+    assert "nothing would ever be due" in answer.json()["detail"]
+    assert api.post("/schedules/preview", pole).json()["results"] == []
+
+
 @pytest.mark.parametrize(
     ("fields", "pointer", "words"),
     [
@@ -69,6 +96,10 @@ def test_a_schedule_is_made_changed_listed_and_deleted(api: Api) -> None:
         ({"cron": None, "once_at": "2020-01-01T00:00:00Z"}, "/timing", "past"),
         ({"cron": None, "once_at": "2300-01-01T00:00:00Z"}, "/once_at", "2199"),
         ({"cron": None, "once_at": "2027-01-01T00:00:00"}, "/once_at", "timezone"),
+        ({"solar": SUNRISE}, "/cron", "exactly one"),
+        ({"cron": None, "solar": SUNRISE | {"event": "moonrise"}}, "/solar/event", "dawn_civil"),
+        ({"cron": None, "solar": SUNRISE | {"latitude": 91}}, "/solar/latitude", "90"),
+        ({"cron": None, "solar": SUNRISE | {"longitude": 181}}, "/solar/longitude", "180"),
         ({"overlap": "sometimes"}, "/overlap", "allow"),
         ({"catch_up_most": 101}, "/catch_up_most", "100"),
         ({"options": {"priority": 5000}}, "/options/priority", "1000"),

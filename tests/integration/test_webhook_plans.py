@@ -12,7 +12,7 @@ import pytest
 from django.db import connection, transaction
 
 from notifications.models import WebhookDelivery
-from notifications.webhooks import claims, selectors
+from notifications.webhooks import claims, selectors, sink
 from tasks_app.selectors import receivers
 from tests.factories import make_tenant
 from tests.many_tasks import insert_many_tasks
@@ -42,6 +42,16 @@ def filled(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
             insert_many_tasks(5_000)  # of an empty table every page is read, which is none
         with connection.cursor() as cursor:
             cursor.execute(_FILL, {"tenant": tenant.id, "rows": ROWS})
+            cursor.execute(
+                "INSERT INTO taskmill_webhook_endpoint (id, tenant_id, url, description, types,"
+                " tags, secret, previous_secret, is_enabled, disabled_reason, failures,"
+                " after_sequence, created_at, updated_at) SELECT gen_random_uuid(), %(tenant)s,"
+                " '', '', CASE WHEN n %% 500 = 0 THEN ARRAY['worker.lost'] ELSE"
+                " ARRAY['task.failed'] END, '{}', '', '', true, '', 0, 0, now(), now()"
+                " FROM generate_series(1, 20000) n",
+                {"tenant": tenant.id},
+            )
+            cursor.execute("VACUUM ANALYZE taskmill_webhook_endpoint")
             cursor.execute("VACUUM ANALYZE taskmill_webhook_delivery")
         yield
         with connection.cursor() as cursor:
@@ -57,6 +67,7 @@ def check_plan(query: str, values: Any, *, most: int) -> None:
     text = json.dumps(plan, indent=1)
     scanned = re.findall(r'"Node Type": "Seq Scan"[^}]*?"Relation Name": "(\w+)"', text)
     assert "taskmill_webhook_delivery" not in scanned, text
+    assert "taskmill_webhook_endpoint" not in scanned, text
     assert "taskmill_task" not in scanned, text
     buffers = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
     assert buffers <= most, f"{buffers} buffers\n{text}"
@@ -74,6 +85,9 @@ QUERIES: dict[str, tuple[str, Any, int]] = {
     "stop all": (claims.STOP_ALL, {"lane": "endpoint.none"}, 50),
     "prune": (claims.PRUNE, {"age": 86_400 * 60.0, "limit": 500}, 8_000),
     "queue": (selectors.QUEUE, {"most": 1_000}, 500),
+    "endpoints of the installation's events": (
+        sink._ENDPOINTS_OF_TYPES, {"types": ["worker.lost"]}, 500,
+    ),
     "facts": (receivers._FACTS, {"ids": [uuid.UUID(int=1)] * 200, "most": 16_384}, 1_000),
 }  # fmt: skip
 

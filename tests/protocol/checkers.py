@@ -105,7 +105,7 @@ _TASKS = """SELECT id, tenant_id, state, event_seq, epoch, attempt, attempt_base
     rescues, interrupts, updated_at, finished_at, lease_owner, unique_key, concurrency_key,
     max_concurrency FROM taskmill_task ORDER BY id"""
 _EVENTS = """SELECT id, task_id, seq, type, from_state, state, epoch, attempt, at
-    FROM taskmill_event ORDER BY task_id, seq"""
+    FROM taskmill_event WHERE task_id IS NOT NULL ORDER BY task_id, seq"""
 _ATTEMPTS = "SELECT task_id, epoch, attempt, outcome FROM taskmill_attempt ORDER BY task_id, epoch"
 
 
