@@ -19,6 +19,7 @@ from tasks_app.selectors.queues import (
     queues_loaded,
     running_by_queue,
 )
+from tasks_app.selectors.quotas import forget_quotas
 from tasks_app.services.caller import Caller
 from tasks_app.services.queues import pause_queue, resume_queue, retry_failed
 
@@ -67,6 +68,7 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
         """Save, and let this process forget the defaults that it remembered."""
         super().save_model(request, obj, form, change)
         forget_queue_defaults()
+        forget_quotas()
 
     @override
     def get_changelist_instance(self, request: HttpRequest) -> Any:

@@ -4,6 +4,7 @@ from tasks_app.models.engine import Leader, StaleResult, WorkerProcess
 from tasks_app.models.feed import FeedBatch, FeedCursor
 from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue
 from tasks_app.models.queue import Queue, QueueOrder
+from tasks_app.models.quota import SubmissionMeter, UniqueHold
 from tasks_app.models.task import Task
 from tasks_app.models.tenancy import ApiKey, IdempotencyRecord, Tenant
 
@@ -20,7 +21,9 @@ __all__ = [
     "Queue",
     "QueueOrder",
     "StaleResult",
+    "SubmissionMeter",
     "Task",
     "Tenant",
+    "UniqueHold",
     "WorkerProcess",
 ]

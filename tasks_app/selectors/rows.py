@@ -50,6 +50,8 @@ COLUMNS: Final = (
     "webhook_urls",
     "retry_of",
     "parent",
+    "root",
+    "depth",
     "schedule",
     "worker",
 )

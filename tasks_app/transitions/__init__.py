@@ -22,6 +22,7 @@ from tasks_app.transitions.dispatching import (
     unblock,
     undispatch,
 )
+from tasks_app.transitions.displacing import debounce, displace
 from tasks_app.transitions.leases import LeaseAnswer, forget_worker, renew_leases, report_worker
 from tasks_app.transitions.operating import cancel_delivered, redrive, request_cancel, revise
 from tasks_app.transitions.purging import clean, purge
@@ -49,7 +50,9 @@ __all__ = [
     "claim",
     "clean",
     "confirm_cancel",
+    "debounce",
     "dispatch",
+    "displace",
     "expire_pending",
     "expire_running",
     "fail",

@@ -143,8 +143,8 @@ MUTANTS = (
     Mutant(
         "unique keys without their conflict clause",
         SUBMITTING,
-        "WHERE unique_key IS NOT NULL AND finished_at IS NULL\n        DO NOTHING",
-        "WHERE unique_key IS NOT NULL AND finished_at IS NULL\n        DO UPDATE SET version = 1",
+        "    ON CONFLICT DO NOTHING\n",
+        "",
     ),
     Mutant("redrive without fresh attempts", OPERATING, "attempt_base = t.attempt, ", ""),
     Mutant("redrive without fresh rescues", OPERATING, "rescues = 0, sweeps = 0,", "sweeps = 0,"),
