@@ -7,6 +7,7 @@ touched.
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import orjson
 
@@ -64,7 +65,14 @@ def debounce(cursor: Cursor, task: NewTask) -> uuid.UUID | None:
     Returns:
         The id of the task that waits, or None: none does, insert.
     """
-    values = {
+    cursor.execute(_DEBOUNCE, values_of(task))
+    row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def values_of(task: NewTask) -> dict[str, Any]:
+    """Give the parameters of a debounce."""
+    return {
         "tenant": task.tenant_id,
         "type": task.type,
         "key": task.debounce_key,
@@ -77,9 +85,6 @@ def debounce(cursor: Cursor, task: NewTask) -> uuid.UUID | None:
         "priority": task.priority,
         "actor": task.submitted_by,
     }
-    cursor.execute(_DEBOUNCE, values)
-    row = cursor.fetchone()
-    return None if row is None else row[0]
 
 
 _DISPLACE = f"""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -186,6 +187,18 @@ def test_python_gets_a_typed_error_and_schedules_their_reason(tenant: Tenant) ->
     [accepted, refused] = submit_scheduled([wanted, wanted])
     assert Task.objects.get(id=accepted).schedule == "nightly"
     assert isinstance(refused, public.QuotaExceeded)
+
+
+def test_the_page_s_python_tells_what_was_exceeded(tenant: Tenant) -> None:
+    make_tenant("default")
+    page = (settings.BASE_DIR / "docs/how-to/limit-and-deduplicate-submissions.md").read_text()
+    [code] = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
+    names: dict[str, Any] = {}
+    exec(code.replace("demo.echo", "tests.echo"), names)
+    Queue.objects.create(name="thumbnails", max_waiting=1)
+    forget_quotas()
+    assert Task.objects.filter(id=names["order_thumbnail"](1)).exists()
+    assert names["order_thumbnail"](2) == "max_waiting: 1 of 1"
 
 
 def test_a_live_task_of_the_key_is_given_at_a_full_quota(api: Api, tenant: Tenant) -> None:

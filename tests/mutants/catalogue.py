@@ -16,11 +16,14 @@ RACES = "tests/races/test_transition_races.py"
 BUNDLES = "tests/integration/test_bundles.py"
 QUEUES = "tests/integration/test_queues.py"
 PAUSES = "tests/races/test_queue_pauses.py"
+ADMISSION = "tests/races/test_admission_races.py"
+DEDUPLICATION = "tests/integration/test_deduplication.py"
 
 DISPATCHING = "tasks_app/transitions/dispatching.py"
 OPERATING = "tasks_app/transitions/operating.py"
 RECOVERING = "tasks_app/transitions/recovering.py"
 SUBMITTING = "tasks_app/transitions/submitting.py"
+DISPLACING = "tasks_app/transitions/displacing.py"
 CLAIMING = "tasks_app/transitions/claiming.py"
 WORKING = "tasks_app/transitions/working.py"
 
@@ -247,6 +250,62 @@ MUTANTS = (
         "max(0, min(room, queue.concurrency - used))",
         "min(room, queue.concurrency)",
         f"{QUEUES}::test_no_more_tasks_of_a_queue_are_out_or_run_than_its_limit",
+    ),
+    Mutant(
+        "a quota is counted without its lock",
+        "tasks_app/services/quotas.py",
+        '        cursor.execute(_LOCK, {"scopes": list(scopes)})\n',
+        '        cursor.execute("SELECT 1")\n',
+        f"{ADMISSION}::test_the_last_room_of_a_tenant_is_given_once",
+    ),
+    Mutant(
+        "a quota is checked in a transaction before",
+        "tasks_app/services/admission.py",
+        "            return _admit(applicants, open_gate(scopes))\n",
+        "            gate = open_gate(scopes)\n        return _admit(applicants, gate)\n",
+        f"{ADMISSION}::test_a_crowd_gets_exactly_what_a_queue_has_room_for",
+    ),
+    Mutant(
+        "room granted for a task that was not inserted is kept",
+        "tasks_app/services/admission.py",
+        "            gate.give_back(task)\n",
+        "            pass\n",
+        "tests/integration/test_admission.py::test_a_live_task_of_the_key_is_given_at_a_full_quota",
+    ),
+    Mutant(
+        "a key held for a time is taken over",
+        "tasks_app/services/unique_holds.py",
+        "WHERE h.expires_at <= taskmill_now() OR",
+        "WHERE true OR",
+        f"{ADMISSION}::test_a_key_with_a_ttl_is_taken_once",
+    ),
+    Mutant(
+        "debounced by a query alone, without the index",
+        "tasks_app/migrations/0005_admission.py",
+        "fields=('tenant', 'type', 'debounce_key')",
+        "fields=('tenant', 'type', 'debounce_key', 'id')",
+        f"{ADMISSION}::test_debounced_submissions_at_once_become_one_task",
+    ),
+    Mutant(
+        "debounced beyond the maximum",
+        DISPLACING,
+        "least(t.debounce_until, t.created_at",
+        "greatest(t.debounce_until, t.created_at",
+        f"{DEDUPLICATION}::test_the_maximum_counts_from_the_first_and_is_never_moved",
+    ),
+    Mutant(
+        "debounced after it was claimed",
+        DISPLACING,
+        "      AND epoch = 0 AND finished_at IS NULL\n",
+        "      AND finished_at IS NULL\n",
+        f"{DEDUPLICATION}::test_once_it_runs_the_next_submission_waits_beside_it",
+    ),
+    Mutant(
+        "what replaces waits for nobody of its key",
+        "tasks_app/services/admission.py",
+        "    if one.replaces:\n",
+        "    if False:\n",
+        f"{ADMISSION}::test_of_many_that_replace_one_another_one_lives",
     ),
     Mutant(
         "an outage of the broker slows the sweeps",
