@@ -18,6 +18,9 @@ SETTINGS: Final = {
     "window_least": 2,
     "window_most": 20,
     "concurrency": 5,
+    "max_waiting": 100,
+    "max_waiting_bytes": 100_000,
+    "max_submissions_per_minute": 60,
 }
 
 

@@ -163,6 +163,14 @@ def test_a_bulk_takes_as_many_as_fit_or_none(api: Api, tenant: Tenant) -> None:
     assert SubmissionMeter.objects.get().accepted == 2
 
 
+def test_a_bulk_s_known_keys_take_no_room(api: Api, tenant: Tenant) -> None:
+    unique = ECHO | {"unique": {"key": "k"}}
+    assert statuses(api, unique) == [202]
+    limit(tenant, max_waiting=2)
+    results = api.post("/tasks/bulk", {"items": [unique, ECHO, ECHO]}).json()["results"]
+    assert [one["status"] for one in results] == [200, 202, 429]
+
+
 def test_a_rerun_is_a_submission_and_a_retry_is_none(api: Api, tenant: Tenant) -> None:
     failed = make_task(tenant, state="failed")
     make_task(tenant)

@@ -43,7 +43,10 @@ def test_a_task_that_submits_itself_for_ever_is_stopped_by_its_depth(worker: Pro
     first = wait_state(submit("test.descend", depth=15))
     second = wait_state(first.result)
     assert (second.parent, second.root, second.depth) == (first.id, first.id, 16)
-    assert (second.state, second.error["type"]) == ("failed", "TaskTooDeep")
+    assert (second.state, second.error["type"]) == (
+        "failed",
+        "tasks_app.errors.TaskTooDeep",
+    )
     assert not Task.objects.filter(parent=second.id).exists()
 
 

@@ -263,14 +263,14 @@ MUTANTS = (
         "tasks_app/services/admission.py",
         "            return _admit(applicants, open_gate(scopes))\n",
         "            gate = open_gate(scopes)\n        return _admit(applicants, gate)\n",
-        f"{ADMISSION}::test_a_crowd_gets_exactly_what_a_queue_has_room_for",
+        f"{ADMISSION}::test_the_room_is_kept_from_the_count_to_the_commit",
     ),
     Mutant(
         "room granted for a task that was not inserted is kept",
         "tasks_app/services/admission.py",
         "            gate.give_back(task)\n",
         "            pass\n",
-        "tests/integration/test_admission.py::test_a_live_task_of_the_key_is_given_at_a_full_quota",
+        "tests/integration/test_admission.py::test_a_bulk_s_known_keys_take_no_room",
     ),
     Mutant(
         "a key held for a time is taken over",
@@ -299,13 +299,6 @@ MUTANTS = (
         "      AND epoch = 0 AND finished_at IS NULL\n",
         "      AND finished_at IS NULL\n",
         f"{DEDUPLICATION}::test_once_it_runs_the_next_submission_waits_beside_it",
-    ),
-    Mutant(
-        "what replaces waits for nobody of its key",
-        "tasks_app/services/admission.py",
-        "    if one.replaces:\n",
-        "    if False:\n",
-        f"{ADMISSION}::test_of_many_that_replace_one_another_one_lives",
     ),
     Mutant(
         "an outage of the broker slows the sweeps",

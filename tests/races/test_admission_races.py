@@ -16,6 +16,7 @@ from tasks_app.db import connect
 from tasks_app.models import Queue, SubmissionMeter, Task, Tenant
 from tasks_app.selectors.queues import forget_queue_defaults
 from tasks_app.selectors.quotas import forget_quotas
+from tasks_app.services import admission
 from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import make_tenant
 from tests.processes import wait_for
@@ -98,6 +99,30 @@ def test_the_last_room_of_a_tenant_is_given_once(tenant: Tenant, quota: str) -> 
     assert isinstance(first, public.TaskHandle)
     assert isinstance(second, public.QuotaExceeded)
     assert Task.objects.count() == 1
+
+
+def test_the_room_is_kept_from_the_count_to_the_commit(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(tenant, max_waiting=1)
+    counted, insert = threading.Event(), threading.Event()
+    plain = admission.insert_tasks
+
+    def held(cursor: Any, tasks: Any) -> Any:
+        if not counted.is_set():
+            counted.set()
+            insert.wait(20)
+        return plain(cursor, tasks)
+
+    monkeypatch.setattr(admission, "insert_tasks", held)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(submit_in_thread)
+        assert counted.wait(20)
+        second = pool.submit(submit_in_thread)
+        wait_for(lambda: is_blocked_or_done(second), seconds=20)
+        insert.set()
+        assert isinstance(first.result(20), public.TaskHandle)
+        assert isinstance(second.result(20), public.QuotaExceeded)
 
 
 def test_the_room_of_a_rolled_back_submission_is_free_again(tenant: Tenant) -> None:
