@@ -134,6 +134,19 @@ class TasksConf:
     max_bulk_items: int = setting(
         10_000, "Most tasks in one bulk submission.", least=1, most=100_000
     )
+    max_task_depth: int = setting(
+        16,
+        "How deep tasks may submit tasks that submit tasks; a task that a client submits is at 0.",
+        least=1,
+        most=1000,
+    )
+    max_task_children: int = setting(
+        1000,
+        "Most tasks that one task may submit while it runs, over all its attempts; they are "
+        "counted with each.",
+        least=1,
+        most=100_000,
+    )
     idempotency_hours: float = setting(
         24.0, "Hours an Idempotency-Key is remembered.", least=0.1, most=720
     )

@@ -75,6 +75,8 @@ class AttemptInfo:
         attempts_left: attempts that may still follow this one.
         deadline: when the process timeout ends this attempt (aware UTC), or None in tests.
         deadline_monotonic: the same instant on this machine's monotonic clock.
+        root: the first task of the line of parents, or None where it is this one.
+        depth: how many tasks are above it.
     """
 
     task_id: uuid.UUID
@@ -91,6 +93,8 @@ class AttemptInfo:
     tags: tuple[str, ...] = ()
     worker: str = ""
     traceparent: str | None = None
+    root: uuid.UUID | None = None
+    depth: int = 0
 
 
 class TaskLog:

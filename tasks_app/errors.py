@@ -159,6 +159,32 @@ class DuplicateTask(RequestError):
     http_status = 409
 
 
+class QuotaExceeded(RequestError):
+    """As much waits or was accepted as the quota allows; wait for `Retry-After` seconds.
+
+    Fields: `scope` (`tenant` or `queue`), `queue` where it is one, `quota` (such as
+    `max_waiting`), `limit`, `used`, `retry_after` seconds.
+    """
+
+    code = "quota_exceeded"
+    http_status = 429
+    is_retryable = True
+
+
+class TaskTooDeep(RequestError):
+    """Tasks submitted tasks that submitted tasks, deeper than allowed; does one submit itself?"""
+
+    code = "task_too_deep"
+    http_status = 422
+
+
+class TooManyChildren(RequestError):
+    """The task has submitted as many tasks as one may; submit fewer, or more to each."""
+
+    code = "too_many_children"
+    http_status = 422
+
+
 class IdempotencyConflict(RequestError):
     """A request with this Idempotency-Key is still being carried out; try again shortly."""
 

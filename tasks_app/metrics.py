@@ -127,12 +127,22 @@ HTTP_RESPONSES: Final = Counter(
     ["status"],
     registry=PROCESS_METRICS,
 )
+SUBMISSIONS_REFUSED: Final = Counter(
+    "taskmill_submissions_refused",
+    "Submissions that this web process has refused for a quota, by whose and which.",
+    ["scope", "quota"],
+    registry=PROCESS_METRICS,
+)
+QUOTAS: Final = ("max_waiting", "max_waiting_bytes", "max_submissions_per_minute")
 TRANSPORTS: Final = ("sse", "websocket", "signalr")
 
 STATUS_CLASSES: Final = ("2xx", "3xx", "4xx", "5xx")
 
 for _status in STATUS_CLASSES:
     HTTP_RESPONSES.labels(_status)
+for _quota in QUOTAS:
+    SUBMISSIONS_REFUSED.labels("tenant", _quota)
+    SUBMISSIONS_REFUSED.labels("queue", _quota)
 for _transport in TRANSPORTS:
     OPEN_CONNECTIONS.labels(_transport)
     CONNECTIONS_OPENED.labels(_transport)

@@ -17,6 +17,7 @@ from tasks_app.context import TaskContext
 from tasks_app.errors import RetryLater
 from tasks_app.policies import Retry
 from tasks_app.registry import handler
+from tasks_app.services.handles import submit
 
 
 class Sum(BaseModel):
@@ -42,6 +43,12 @@ def later(payload: Any, ctx: TaskContext) -> str:
     if ctx.attempt == 1:
         raise RetryLater(0.1, "not yet")
     return "now"
+
+
+@handler("test.descend")
+def descend(payload: Any) -> str:
+    """Submit another of its own, for ever."""
+    return str(submit("test.descend", {}, max_retry=0).id)
 
 
 @handler("test.async")

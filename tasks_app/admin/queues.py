@@ -20,6 +20,7 @@ from tasks_app.selectors.queues import (
     queues_loaded,
     running_by_queue,
 )
+from tasks_app.selectors.quotas import forget_quotas
 from tasks_app.selectors.serving import unserved_queues
 from tasks_app.services.caller import Caller
 from tasks_app.services.queues import pause_queue, resume_queue, retry_failed
@@ -72,6 +73,7 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
         """
         obj.save(update_fields=form.changed_data if change else None)
         forget_queue_defaults()
+        forget_quotas()
 
     @override
     def get_changelist_instance(self, request: HttpRequest) -> Any:

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from tasks_app.models import Tenant
 from tasks_app.selectors import forget_tenants
+from tasks_app.selectors.quotas import forget_quotas
 from tasks_app.services.keys import forget_principals
 
 
@@ -19,7 +20,15 @@ class TenantAdmin(admin.ModelAdmin[Tenant]):
 
     list_display = ("slug", "name", "is_active", "created_at")
     search_fields = ("slug", "name")
-    fields = ("slug", "name", "is_active", "created_at")
+    fields = (
+        "slug",
+        "name",
+        "is_active",
+        "max_waiting",
+        "max_waiting_bytes",
+        "max_submissions_per_minute",
+        "created_at",
+    )
 
     @override
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -37,3 +46,4 @@ class TenantAdmin(admin.ModelAdmin[Tenant]):
         super().save_model(request, obj, form, change)
         forget_tenants()
         forget_principals()
+        forget_quotas()

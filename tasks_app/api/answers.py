@@ -58,7 +58,7 @@ class LogLineList(BaseModel):
 class BulkAccepted(BaseModel):
     """An item that was taken."""
 
-    status: Literal[200, 202] = Field(description="200 where a live task holds its unique key.")
+    status: Literal[200, 202] = Field(description="200 where another task holds its key.")
     id: uuid.UUID
 
 

@@ -13,10 +13,11 @@ from tasks_app.api.operation import Operation, Reply
 from tasks_app.api.submissions import origin_of
 from tasks_app.api.views import ApiView
 from tasks_app.conf import conf
-from tasks_app.errors import RequestError
+from tasks_app.errors import QuotaExceeded, RequestError
+from tasks_app.services.admission import Submitted
 from tasks_app.services.json_values import invalid, validation_failed
 from tasks_app.services.submission import Strict, Submission, read_submission
-from tasks_app.services.submit import Submitted, submit_many
+from tasks_app.services.submit import submit_many
 
 BULK_BODY_BYTES: Final = 33_554_432
 
@@ -45,7 +46,8 @@ class BulkSubmission(IdempotentPost, ApiView):
             summary="Submit many tasks",
             description=(
                 "In one transaction. Without `atomic` each item is taken or refused by itself and"
-                " `results` says which; with it, one wrong item refuses all with 422."
+                " `results` says which; with it, one wrong item refuses all with 422, and too"
+                " little room in a quota with 429."
             ),
             body=BulkSubmissions,
             headers=("Idempotency-Key", "traceparent"),
@@ -61,6 +63,7 @@ class BulkSubmission(IdempotentPost, ApiView):
                     headers=("Idempotency-Replayed",),
                 ),
             },
+            problems=(QuotaExceeded,),
         )
     }
     max_body_bytes = BULK_BODY_BYTES

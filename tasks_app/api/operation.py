@@ -132,7 +132,10 @@ TASK_ACCEPTED: Final = Reply(
     headers=_SUBMITTED,
 )
 TASK_AT_ONCE: Final = Reply(
-    description="The task has finished within `Prefer: wait`, or a live task holds its unique key.",
+    description=(
+        "The task has finished within `Prefer: wait`, or it is the one that holds the unique key or"
+        " waits under the debounce key."
+    ),
     model=Task,
     headers=(*_SUBMITTED, "Preference-Applied"),
 )

@@ -28,6 +28,9 @@ class Queue(BaseModel):
     window_most: int | None = Field(description="Most tasks handed to the broker ahead.")
     concurrency: int | None = Field(description="Most tasks handed out or running at a time.")
     rate: str | None = Field(description="Most tasks handed out in any such time.")
+    max_waiting: int | None = Field(description="Most tasks that wait, of all tenants.")
+    max_waiting_bytes: int | None = Field(description="Most bytes of payload of those.")
+    max_submissions_per_minute: int | None = Field(description="Of all tenants.")
     is_paused: bool
     paused_by: str | None
     paused_at: AwareDatetime | None

@@ -24,9 +24,10 @@ from tasks_app.api.task_lists import TaskListing
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.waiting import Wait
 from tasks_app.api.waiting_views import POLL_SECONDS, WaitingResponse, WaitingView, preferred_wait
-from tasks_app.errors import DuplicateTask, UnknownTaskType, ValidationFailed
+from tasks_app.errors import DuplicateTask, QuotaExceeded, UnknownTaskType, ValidationFailed
 from tasks_app.selectors import find_task, task_object
 from tasks_app.selectors.task_object import API_ROOT
+from tasks_app.services.admission import Submitted
 from tasks_app.services.defaults import Origin
 from tasks_app.services.submission import (
     Strict,
@@ -35,7 +36,7 @@ from tasks_app.services.submission import (
     read_options,
     read_submission,
 )
-from tasks_app.services.submit import UNSET, Submitted, rerun_task, submit_task
+from tasks_app.services.submit import UNSET, rerun_task, submit_task
 from tasks_app.services.watch import Watch, watch_object
 
 
@@ -118,7 +119,7 @@ class TaskCollection(SubmittingView, TaskListing):
             body=Submission,
             headers=SUBMISSION_HEADERS,
             replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
-            problems=(UnknownTaskType, DuplicateTask),
+            problems=(UnknownTaskType, DuplicateTask, QuotaExceeded),
         ),
     }
 
@@ -128,7 +129,7 @@ class TaskCollection(SubmittingView, TaskListing):
 
 
 _LISTS: Final = frozenset({"tags", "webhook_urls"})
-_STRUCTURED: Final = frozenset({"metadata", "unique", "retry"})
+_STRUCTURED: Final = frozenset({"metadata", "unique", "debounce", "retry"})
 
 
 def option_parameters() -> Iterator[Parameter]:
@@ -155,6 +156,7 @@ class TypedSubmission(SubmittingView):
             query=tuple(option_parameters()),
             headers=SUBMISSION_HEADERS,
             replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
+            problems=(QuotaExceeded,),
         )
     }
 
@@ -197,7 +199,7 @@ class TaskRerun(SubmittingView, TaskView):
             is_body_required=False,
             headers=SUBMISSION_HEADERS,
             replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
-            problems=(UnknownTaskType,),
+            problems=(UnknownTaskType, QuotaExceeded),
         )
     }
 

@@ -59,6 +59,7 @@ def _parameters() -> Iterator[Parameter]:
         "tag": ("All of these.", {"type": "array", "items": TEXT}),
         "concurrency_key": ("Concurrency key.", TEXT),
         "schedule": ("Key of the schedule that fired them.", TEXT),
+        "parent": ("Task that submitted them.", {"type": "string", "format": "uuid"}),
         "created_after": ("Submitted at this instant or later.", _INSTANT),
         "created_before": ("Submitted before this instant.", _INSTANT),
         "q": ("A task type, or how the id begins.", TEXT),
@@ -136,6 +137,7 @@ def read_filter(request: Request) -> TaskFilter:
         queue=read_text(request, "queue"),
         concurrency_key=read_text(request, "concurrency_key"),
         schedule=read_text(request, "schedule"),
+        parent=_read_id(request, "parent"),
         tags=tuple(checked_text("tag", tag) for tag in query.getlist("tag")),
         created_after=_read_instant(request, "created_after"),
         created_before=_read_instant(request, "created_before"),
@@ -192,6 +194,16 @@ def _read_words(request: Request, name: str, known: list[Any]) -> list[str]:
         if word not in known:
             raise invalid_parameter(name, f"{name} is one of {', '.join(known)}")
     return words
+
+
+def _read_id(request: Request, name: str) -> uuid.UUID | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        return uuid.UUID(text)
+    except ValueError as error:
+        raise invalid_parameter(name, "write the UUID of a task") from error
 
 
 def _read_instant(request: Request, name: str) -> datetime | None:

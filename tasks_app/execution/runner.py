@@ -179,6 +179,8 @@ def _context(attempt: Attempt) -> TaskContext:
         tags=tuple(claim.tags),
         worker=attempt.child.worker,
         traceparent=claim.traceparent or None,
+        root=claim.root,
+        depth=claim.depth,
     )
     return TaskContext(info, attempt.sink)
 

@@ -8,6 +8,7 @@ from tasks_app.states import DEAD_LETTERS, FINISHED
 
 LIMIT = 500
 LOST_WORKER_SECONDS = 3600.0
+OLD_METER_SECONDS = 3600.0
 
 _PRUNE_TASKS = """
 WITH old AS MATERIALIZED (
@@ -33,6 +34,17 @@ _PRUNE_IDEMPOTENCY = """
 DELETE FROM taskmill_idempotency WHERE id IN (
     SELECT id FROM taskmill_idempotency WHERE expires_at < taskmill_now()
     ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+_PRUNE_UNIQUE_HOLDS = """
+DELETE FROM taskmill_unique_hold WHERE id IN (
+    SELECT id FROM taskmill_unique_hold WHERE expires_at < taskmill_now()
+    ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+_PRUNE_METERS = """
+DELETE FROM taskmill_submission_meter
+WHERE started_at < taskmill_now() - make_interval(secs => %(age)s::float8)
 """
 
 _PRUNE_WORKERS = """
@@ -96,8 +108,8 @@ class PruneTasks:
 
 
 class PruneRecords:
-    """Removes what else has an end: idempotency records, rows of lost workers, refused writes,
-    paced retries.
+    """Removes what else has an end: idempotency records, keys held for a time, counts of minutes,
+    rows of lost workers, refused writes, paced retries.
 
     Args:
         stale_days: how long refused writes and ended paced retries are kept.
@@ -115,6 +127,8 @@ class PruneRecords:
         total = 0
         for statement, age_seconds in (
             (_PRUNE_IDEMPOTENCY, 0.0),
+            (_PRUNE_UNIQUE_HOLDS, 0.0),
+            (_PRUNE_METERS, OLD_METER_SECONDS),
             (_PRUNE_WORKERS, LOST_WORKER_SECONDS),
             (_PRUNE_STALE, self._stale_days * 86_400),
             (_PRUNE_PACED_RETRIES, self._stale_days * 86_400),

@@ -6,6 +6,7 @@ from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue
 from tasks_app.models.limit import Limit, LimitOf
 from tasks_app.models.pace import PacedRetry, QueuePace
 from tasks_app.models.queue import Queue, QueueOrder
+from tasks_app.models.quota import SubmissionMeter, UniqueHold
 from tasks_app.models.task import Task
 from tasks_app.models.tenancy import ApiKey, IdempotencyRecord, Tenant
 
@@ -26,7 +27,9 @@ __all__ = [
     "QueueOrder",
     "QueuePace",
     "StaleResult",
+    "SubmissionMeter",
     "Task",
     "Tenant",
+    "UniqueHold",
     "WorkerProcess",
 ]

@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from tasks_app.limits import parse_rate
+from tasks_app.models.quota import Quotas
 from tasks_app.registry import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS, QUEUE_PATTERN
 
 MAX_WINDOW: Final = 100_000
@@ -36,7 +37,7 @@ class QueueOrder(models.TextChoices):
     NEWEST = "newest", "the one that was ready last, whatever its priority"
 
 
-class Queue(models.Model):
+class Queue(Quotas):
     """A named queue. A column that is null leaves the matter to the platform's settings."""
 
     name = models.CharField(

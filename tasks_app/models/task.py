@@ -120,6 +120,11 @@ class Task(models.Model):
     webhook_urls = models.JSONField(null=True)
     retry_of = models.UUIDField(null=True)
     parent = models.UUIDField(null=True)
+    root = models.UUIDField(null=True, help_text="The first task of a line of parents.")
+    depth = models.SmallIntegerField(db_default=0, help_text="How many tasks are above it.")
+    payload_bytes = models.IntegerField(db_default=0, help_text="Of JSON; counted by quotas.")
+    debounce_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "not debounced"
+    debounce_until = models.DateTimeField(null=True, help_text="run_at is never moved beyond.")
     schedule = models.CharField(max_length=100, null=True)  # noqa: DJ001 - null is "by hand"
     traceparent = models.CharField(max_length=64, default="")
     submitted_by = models.CharField(max_length=120, default="")
@@ -165,6 +170,11 @@ class Task(models.Model):
                 name="task_unique_while_active",
                 fields=["tenant", "unique_key"],
                 condition=Q(unique_key__isnull=False, finished_at__isnull=True),
+            ),
+            models.UniqueConstraint(
+                name="task_debounced",
+                fields=["tenant", "type", "debounce_key"],
+                condition=Q(debounce_key__isnull=False, epoch=0, finished_at__isnull=True),
             ),
         ]
         indexes = [
@@ -260,6 +270,18 @@ class Task(models.Model):
                 F("id").desc(),
                 name="task_list_finished",
                 condition=Q(finished_at__isnull=False),
+            ),
+            models.Index(
+                F("tenant"),
+                F("parent"),
+                F("id").desc(),
+                name="task_list_parent",
+                condition=Q(parent__isnull=False),
+            ),
+            models.Index(
+                fields=["queue"],
+                name="task_late_by_queue",
+                condition=Q(state__in=["scheduled", "blocked", "retrying"]),
             ),
             GinIndex(fields=["tags"], name="task_tags", fastupdate=True),
         ]

@@ -6,8 +6,10 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from tasks_app.models.quota import Quotas
 
-class Tenant(models.Model):
+
+class Tenant(Quotas):
     """A customer of the installation; nothing of one is ever visible to another."""
 
     slug = models.SlugField(max_length=63, unique=True)

@@ -14,7 +14,7 @@ from tasks_app.selectors.lists import (
 )
 from tasks_app.selectors.task_object import task_object
 from tasks_app.selectors.task_types import type_statistics
-from tasks_app.selectors.tasks import find_state, find_task, live_task_of_key, tasks_by_id
+from tasks_app.selectors.tasks import find_state, find_task, tasks_by_id
 from tasks_app.selectors.tenants import DEFAULT_TENANT, forget_tenants, tenant_id_of
 from tasks_app.selectors.waiting import waiting_reasons
 
@@ -29,7 +29,6 @@ __all__ = [
     "find_task",
     "forget_tenants",
     "list_query",
-    "live_task_of_key",
     "task_attempts",
     "task_events",
     "task_logs",

@@ -20,7 +20,7 @@ from tasks_app.states import FINISHED
 
 COUNT_CAP: Final = 10_001
 _MAX_ID: Final = (1 << 128) - 1
-_EQUALS: Final = ("type", "queue", "concurrency_key", "schedule")
+_EQUALS: Final = ("type", "queue", "concurrency_key", "schedule", "parent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,7 @@ class TaskFilter:
     queue: str | None = None
     concurrency_key: str | None = None
     schedule: str | None = None
+    parent: uuid.UUID | None = None
     tags: tuple[str, ...] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None

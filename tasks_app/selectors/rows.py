@@ -51,6 +51,8 @@ COLUMNS: Final = (
     "webhook_urls",
     "retry_of",
     "parent",
+    "root",
+    "depth",
     "schedule",
     "worker",
 )

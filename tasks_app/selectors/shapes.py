@@ -153,7 +153,9 @@ class Task(BaseModel):
     )
     retry_of: uuid.UUID | None
     schedule: str | None
-    parent: uuid.UUID | None
+    parent: uuid.UUID | None = Field(description="The task that submitted it while it ran.")
+    root: uuid.UUID | None = Field(description="The first of its line of parents.")
+    depth: int = Field(description="How many tasks are above it; 0 without a parent.")
     worker: str | None = Field(description="Who ran it last.")
     links: TaskLinks
 

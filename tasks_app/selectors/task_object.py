@@ -10,7 +10,7 @@ from tasks_app.states import FINISHED, status_of
 
 API_ROOT: Final = "/api/v1"
 _DERIVED: Final = frozenset(
-    {"id", "status", "done", "run_at", "retry_of", "parent", "worker", "waiting", "links"}
+    {"id", "status", "done", "run_at", "retry_of", "parent", "root", "worker", "waiting", "links"}
 )
 _AS_STORED: Final = tuple(name for name in Task.model_fields if name not in _DERIVED)
 
@@ -34,6 +34,7 @@ def task_object(
     shown["run_at"] = row["run_at"] if row["run_at"] != row["created_at"] else None
     shown["retry_of"] = _text(row["retry_of"])
     shown["parent"] = _text(row["parent"])
+    shown["root"] = _text(row["root"])
     shown["worker"] = row["worker"] or None
     shown["waiting"] = waiting
     shown["links"] = _links(shown["id"])

@@ -57,15 +57,3 @@ def find_state(*, tenant_id: int, task_id: uuid.UUID) -> tuple[str, int]:
     if values is None:
         raise TaskNotFound
     return str(values[0]), int(values[1])
-
-
-def live_task_of_key(*, tenant_id: int, unique_key: str) -> uuid.UUID | None:
-    """Give the unfinished task that holds a unique key."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id FROM taskmill_task WHERE tenant_id = %s AND unique_key = %s"
-            " AND finished_at IS NULL",
-            [tenant_id, unique_key],
-        )
-        values = cursor.fetchone()
-    return None if values is None else values[0]

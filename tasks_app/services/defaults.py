@@ -30,12 +30,16 @@ class Origin:
     Attributes:
         retry_of: the task that it repeats, or None.
         parent: the running task that submitted it, or None.
+        root: the first task of the parent's line, the parent itself where that has none; or None.
+        depth: how many tasks are above it.
         traceparent: W3C trace context handed to the handler, or empty.
         schedule: key of the schedule that fired it, or None.
     """
 
     retry_of: uuid.UUID | None = None
     parent: uuid.UUID | None = None
+    root: uuid.UUID | None = None
+    depth: int = 0
     traceparent: str = ""
     schedule: str | None = None
 
@@ -57,7 +61,8 @@ def resolve(
         PayloadTooLarge: more than `max_payload_bytes`.
     """
     handler = get_handler(submission.type)
-    unique, queue = submission.unique, submission.queue or handler.options.queue
+    unique, debounce = submission.unique, submission.debounce
+    queue = submission.queue or handler.options.queue
     known = defaults_of(handler, queue=queue)
     return NewTask(
         tenant_id=caller.tenant_id,
@@ -72,14 +77,18 @@ def resolve(
         tags=submission.tags or (),
         retry_policy=plain(submission.retry) if submission.retry else known.queue_policy,
         run_at=submission.run_at,
-        delay_seconds=submission.delay,
+        delay_seconds=debounce.wait if debounce else submission.delay,
         concurrency_key=submission.concurrency_key,
         max_concurrency=submission.max_concurrency,
         concurrency_strategy=submission.concurrency_strategy or "queue",
-        unique_key=unique.key if unique else None,
+        unique_key=unique.key if unique and unique.while_ == "active" else None,
+        debounce_key=debounce.key if debounce else None,
+        debounce_seconds=debounce.max_wait if debounce else None,
         webhook_urls=submission.webhooks,
         retry_of=origin.retry_of,
         parent=origin.parent,
+        root=origin.root,
+        depth=origin.depth,
         schedule=origin.schedule,
         traceparent=origin.traceparent,
         submitted_by=caller.actor,

@@ -11,7 +11,7 @@ from django.db import connection
 from pydantic import BaseModel
 
 from tasks_app.clock import monotonic
-from tasks_app.context import current_task
+from tasks_app.context import TaskContext, current_task
 from tasks_app.errors import NotFinished, TaskNotFound
 from tasks_app.policies import Retry
 from tasks_app.registry import get_handler
@@ -141,9 +141,12 @@ def submit(
 
     Raises:
         UnknownTaskType, ValidationFailed, PayloadTooLarge, DuplicateTask: as over the API.
+        QuotaExceeded: the tenant or the queue has no room; `.fields` say which and how much.
+        TaskTooDeep, TooManyChildren: inside a task; see the settings of these limits.
         NotFound: no such tenant.
 
-    Concurrency: one statement once the tenant is known to the process.
+    Concurrency: one statement once the tenant is known to the process, one more inside a task.
+    With a quota, other submissions wait until the caller's transaction ends.
     """
     context = current_task()
     slug = tenant or (context.tenant if context else DEFAULT_TENANT)
@@ -154,12 +157,19 @@ def submit(
     submitted = submit_task(
         caller=Caller(tenant_id=tenant_id_of(slug), actor=actor[:100]),
         submission=submission,
-        origin=Origin(
-            parent=context.task_id if context and is_child else None,
-            traceparent=(context.info.traceparent or "") if context else "",
-        ),
+        origin=Origin() if context is None else _origin_in(context, is_child=is_child),
     )
     return TaskHandle(submitted.task_id, tenant=slug, is_existing=submitted.is_existing)
+
+
+def _origin_in(context: TaskContext, *, is_child: bool) -> Origin:
+    """Give the origin of what a task submits; one of another tenant is as deep, but no child."""
+    return Origin(
+        parent=context.task_id if is_child else None,
+        root=(context.info.root or context.task_id) if is_child else None,
+        depth=context.info.depth + 1,
+        traceparent=context.info.traceparent or "",
+    )
 
 
 def _plain_payload(task_type: str, payload: Any) -> Any:

@@ -15,10 +15,10 @@ from django.db import connection
 
 from tasks_app.errors import DuplicateTask, RequestError
 from tasks_app.registry import all_handlers
+from tasks_app.services.admission import Applicant, Submitted, admit
 from tasks_app.services.caller import Caller
 from tasks_app.services.defaults import Origin, resolve
 from tasks_app.services.submission import read_submission
-from tasks_app.transitions import NewTask, insert_tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,41 +48,40 @@ def check_scheduled(wanted: ScheduledSubmission) -> None:
 
 
 def submit_scheduled(wanted: Sequence[ScheduledSubmission]) -> list[uuid.UUID | RequestError]:
-    """Submit tasks in one statement, in the caller's transaction.
+    """Submit tasks, one statement for all that meet no key in use and no quota, in the caller's
+    transaction.
 
     Returns:
         For each, in order, the new task's id, or why there is none.
     """
     resolved = [_resolved_or_error(one) for one in wanted]
-    tasks = [one for one in resolved if isinstance(one, NewTask)]
-    inserted: set[uuid.UUID] = set()
-    if tasks:
-        with connection.cursor() as cursor:
-            inserted = {row.id for row in insert_tasks(cursor, tasks)}
-    return [_outcome(one, inserted) for one in resolved]
+    admitted = iter(admit([one for one in resolved if isinstance(one, Applicant)]))
+    return [one if isinstance(one, RequestError) else _outcome(next(admitted)) for one in resolved]
 
 
-def _resolved(wanted: ScheduledSubmission) -> NewTask:
+def _resolved(wanted: ScheduledSubmission) -> Applicant:
     body = {**wanted.options, "type": wanted.type, "payload": wanted.payload}
     actor = f"schedule:{wanted.schedule}"[:120]
-    return resolve(
+    submission = read_submission(body)
+    task = resolve(
         Caller(tenant_id=wanted.tenant_id, actor=actor),
-        read_submission(body),
+        submission,
         origin=Origin(schedule=wanted.schedule),
     )
+    return Applicant(task=task, unique=submission.unique)
 
 
-def _resolved_or_error(wanted: ScheduledSubmission) -> NewTask | RequestError:
+def _resolved_or_error(wanted: ScheduledSubmission) -> Applicant | RequestError:
     try:
         return _resolved(wanted)
     except RequestError as error:
         return error
 
 
-def _outcome(one: NewTask | RequestError, inserted: set[uuid.UUID]) -> uuid.UUID | RequestError:
+def _outcome(one: Submitted | RequestError) -> uuid.UUID | RequestError:
     if isinstance(one, RequestError):
         return one
-    return one.id if one.id in inserted else DuplicateTask()
+    return DuplicateTask(task_id=str(one.task_id)) if one.is_existing else one.task_id
 
 
 _STATES = "SELECT id, state, finished_at FROM taskmill_task WHERE id = ANY(%(ids)s)"

@@ -34,6 +34,8 @@ MAX_METADATA_BYTES: Final = 65_536
 MAX_WEBHOOKS: Final = 10
 MAX_DELAY_SECONDS: Final = 31_536_000
 MAX_YEAR: Final = 9998
+MAX_UNIQUE_SECONDS: Final = 2_592_000
+MAX_DEBOUNCE_SECONDS: Final = 604_800
 
 
 def _without_nul(text: str) -> str:
@@ -150,32 +152,49 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def _only_active(value: Any) -> Any:
-    if value != "active":
-        raise PydanticCustomError("unsupported", "only `active` is supported")
-    return value
-
-
-def _no_ttl(value: Any) -> Any:
-    if value is not None:
-        raise PydanticCustomError("unsupported", "`ttl` is not supported; leave it out")
-    return value
-
-
 class UniqueRule(Strict):
-    """At most one unfinished task may hold `key` within the tenant.
+    """One task at a time holds `key` within the tenant.
 
     Attributes:
-        key: 1 to 200 characters.
+        key: 1 to 200 characters; keys of the two kinds of `while` do not meet.
+        while_: `active`: until the task is finished. `ttl`: for `ttl` seconds, whatever becomes of
+            it.
+        ttl: seconds, with `while: ttl` alone.
         on_conflict: `return` answers with the task that holds the key, `reject` with 409.
+            `replace` cancels it where it waits and submits the new one, and answers 409 where it
+            has started.
     """
 
     key: Key
-    while_: Annotated[Literal["active"], BeforeValidator(_only_active)] = Field(
-        "active", alias="while"
-    )
-    ttl: Annotated[None, BeforeValidator(_no_ttl)] = None
-    on_conflict: Literal["return", "reject"] = "return"
+    while_: Literal["active", "ttl"] = Field("active", alias="while")
+    ttl: Annotated[int, Field(ge=1, le=MAX_UNIQUE_SECONDS)] | None = None
+    on_conflict: Literal["return", "reject", "replace"] = "return"
+
+    @model_validator(mode="after")
+    def _ttl_where_needed(self) -> UniqueRule:
+        if (self.ttl is None) == (self.while_ == "ttl"):
+            _refuse("ttl", "`while: ttl` and `ttl` (seconds) are given together")
+        return self
+
+
+class DebounceRule(Strict):
+    """Submissions that come shortly after one another become one task, that of the last.
+
+    Attributes:
+        key: 1 to 200 characters; keys of different task types do not meet.
+        wait: seconds without a further submission after which the task may start.
+        max_wait: seconds after the first submission at which it may start in any case.
+    """
+
+    key: Key
+    wait: Annotated[float, Field(ge=0, le=MAX_DEBOUNCE_SECONDS)]
+    max_wait: Annotated[float, Field(ge=0, le=MAX_DEBOUNCE_SECONDS)]
+
+    @model_validator(mode="after")
+    def _wait_within(self) -> DebounceRule:
+        if self.max_wait < self.wait:
+            _refuse("max_wait", "max_wait is at least wait")
+        return self
 
 
 class RetryRule(Strict):
@@ -209,6 +228,7 @@ class SubmissionOptions(Strict):
     metadata: Metadata | None = None
     tags: Tags | None = None
     unique: UniqueRule | None = None
+    debounce: DebounceRule | None = None
     webhook_url: Url | None = None
     webhook_urls: Annotated[list[Url], Field(max_length=MAX_WEBHOOKS)] | None = None
     retry: RetryRule | None = None
@@ -222,6 +242,13 @@ class SubmissionOptions(Strict):
             _refuse("concurrency_strategy", "concurrency_strategy needs a concurrency_key")
         if self.delay is not None and self.run_at is not None:
             _refuse("run_at", "give delay or run_at, not both")
+        if self.debounce is not None:
+            if self.unique is not None:
+                _refuse("debounce", "give unique or debounce, not both")
+            if self.delay is not None or self.run_at is not None:
+                _refuse(
+                    "debounce", "debounce says when the task may start; give no delay or run_at"
+                )
         if self.webhook_url and len(self.webhooks or ()) > MAX_WEBHOOKS:
             _refuse("webhook_urls", "at most 10 webhook addresses")
         return self

@@ -7,22 +7,20 @@ transaction the row joins it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import transaction
 
-from tasks_app.db import prepared_cursor
-from tasks_app.errors import DuplicateTask, RequestError, ValidationFailed
-from tasks_app.selectors import find_task, live_task_of_key
+from tasks_app.errors import QuotaExceeded, RequestError, ValidationFailed
+from tasks_app.selectors import find_task
+from tasks_app.services.admission import Applicant, Submitted, admit
 from tasks_app.services.caller import Caller
 from tasks_app.services.defaults import BY_HAND, Origin, resolve
+from tasks_app.services.lineage import check_lineage
 from tasks_app.services.submission import Submission
-from tasks_app.transitions import NewTask, insert_tasks
-
-CHUNK: Final = 1000
-UNIQUE_TRIES: Final = 5
+from tasks_app.transitions import NewTask
 
 
 class Unset:
@@ -32,46 +30,27 @@ class Unset:
 UNSET: Final = Unset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
-    """What became of a submission.
-
-    Attributes:
-        task_id: the new task, or the live one that holds the unique key.
-        is_existing: whether it was there before.
-    """
-
-    task_id: uuid.UUID
-    is_existing: bool = False
-
-
 def submit_task(*, caller: Caller, submission: Submission, origin: Origin = BY_HAND) -> Submitted:
     """Accept one task.
 
     Raises:
         UnknownTaskType, ValidationFailed, PayloadTooLarge: see `defaults.resolve`.
-        DuplicateTask: `unique.on_conflict` is `reject` and `task_id` holds the key.
+        DuplicateTask: `task_id` holds its unique key and `on_conflict` does not give way.
+        QuotaExceeded: the tenant or the queue has no room; nothing was stored.
+        TaskTooDeep, TooManyChildren: see `lineage.check_lineage`.
 
-    Concurrency: the unique index arbitrates between submissions of one key.
+    Concurrency: see `admission.admit`.
     """
-    return _submit(resolve(caller, submission, origin=origin), submission)
+    check_lineage(tenant_id=caller.tenant_id, origin=origin)
+    task = resolve(caller, submission, origin=origin)
+    return _one(Applicant(task=task, unique=submission.unique))
 
 
-def _submit(task: NewTask, submission: Submission) -> Submitted:
-    for _ in range(UNIQUE_TRIES):
-        with prepared_cursor() as cursor:
-            if insert_tasks(cursor, [task]):
-                return Submitted(task_id=task.id)
-        holder = live_task_of_key(tenant_id=task.tenant_id, unique_key=str(task.unique_key))
-        if holder is not None:
-            return _existing(holder, submission)
-    raise DuplicateTask("tasks with this unique key come and go too quickly; try again")
-
-
-def _existing(holder: uuid.UUID, submission: Submission) -> Submitted:
-    if submission.unique is not None and submission.unique.on_conflict == "reject":
-        raise DuplicateTask(task_id=str(holder))
-    return Submitted(task_id=holder, is_existing=True)
+def _one(applicant: Applicant) -> Submitted:
+    [outcome] = admit([applicant])
+    if isinstance(outcome, RequestError):
+        raise outcome
+    return outcome
 
 
 def submit_many(
@@ -93,17 +72,14 @@ def submit_many(
     Raises:
         ValidationFailed: atomic and an item is wrong; `errors` name each by `/items/N`. Nothing
             was stored.
+        QuotaExceeded: atomic and there is no room for all; nothing was stored.
     """
-    outcomes: list[Submitted | RequestError | NewTask] = [
-        _resolved(caller, one, number, origin) for number, one in enumerate(submissions)
-    ]
+    resolved = [_resolved(caller, one, number, origin) for number, one in enumerate(submissions)]
     with transaction.atomic():
         if is_atomic:
-            _refuse_all(outcomes)
-        inserted = _insert([one for one in outcomes if isinstance(one, NewTask)])
-        final = [
-            _outcome(one, submissions[number], inserted) for number, one in enumerate(outcomes)
-        ]
+            _refuse_all(resolved)
+        admitted = iter(admit([one for one in resolved if isinstance(one, Applicant)]))
+        final = [one if isinstance(one, RequestError) else next(admitted) for one in resolved]
         if is_atomic:
             _refuse_all(final)
     return final
@@ -111,47 +87,21 @@ def submit_many(
 
 def _resolved(
     caller: Caller, one: Submission | RequestError, number: int, origin: Origin
-) -> NewTask | RequestError:
+) -> Applicant | RequestError:
     if isinstance(one, RequestError):
         return one
     try:
-        return resolve(caller, one, origin=origin, at=f"/items/{number}")
+        task = resolve(caller, one, origin=origin, at=f"/items/{number}")
     except RequestError as error:
         return error
-
-
-def _insert(tasks: list[NewTask]) -> set[uuid.UUID]:
-    ordered = sorted(tasks, key=lambda task: task.unique_key or "")
-    inserted: set[uuid.UUID] = set()
-    with connection.cursor() as cursor:
-        for chunk in _chunks(ordered):
-            inserted.update(row.id for row in insert_tasks(cursor, chunk))
-    return inserted
-
-
-def _chunks(tasks: list[NewTask]) -> Iterator[list[NewTask]]:
-    for start in range(0, len(tasks), CHUNK):
-        yield tasks[start : start + CHUNK]
-
-
-def _outcome(
-    one: NewTask | Submitted | RequestError,
-    submission: Submission | RequestError,
-    inserted: set[uuid.UUID],
-) -> Submitted | RequestError:
-    if not isinstance(one, NewTask):
-        return one
-    if one.id in inserted or isinstance(submission, RequestError):
-        return Submitted(task_id=one.id)
-    try:
-        return _submit(one, submission)
-    except RequestError as error:
-        return error
+    return Applicant(task=task, unique=one.unique)
 
 
 def _refuse_all(outcomes: Sequence[object]) -> None:
     faults: list[dict[str, str]] = []
     for number, one in enumerate(outcomes):
+        if isinstance(one, QuotaExceeded):
+            raise one
         if isinstance(one, ValidationFailed):
             faults.extend(one.errors)
         elif isinstance(one, RequestError):
@@ -192,6 +142,7 @@ def rerun_task(
     Raises:
         TaskNotFound: no such task of this tenant.
         UnknownTaskType, ValidationFailed, PayloadTooLarge: see `defaults.resolve`.
+        QuotaExceeded: the tenant or the queue has no room; nothing was stored.
     """
     row = find_task(tenant_id=caller.tenant_id, task_id=task_id)
     submission = Submission.model_construct(
@@ -199,9 +150,7 @@ def rerun_task(
         payload=row["payload"] if payload is UNSET else payload,
     )
     task = resolve(caller, submission, origin=Origin(retry_of=task_id, traceparent=traceparent))
-    with connection.cursor() as cursor:
-        insert_tasks(cursor, [_with_policy(task, row["retry_policy"])])
-    return Submitted(task_id=task.id)
+    return _one(Applicant(task=_with_policy(task, row["retry_policy"])))
 
 
 def _with_policy(task: NewTask, policy: dict[str, Any] | None) -> NewTask:

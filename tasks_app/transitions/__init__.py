@@ -20,6 +20,7 @@ from tasks_app.transitions.dispatching import (
     take_back,
     undispatch,
 )
+from tasks_app.transitions.displacing import debounce, displace
 from tasks_app.transitions.leases import (
     LeaseAnswer,
     forget_worker,
@@ -58,7 +59,9 @@ __all__ = [
     "claim",
     "clean",
     "confirm_cancel",
+    "debounce",
     "dispatch",
+    "displace",
     "expire_pending",
     "expire_running",
     "fail",

@@ -32,6 +32,8 @@ class Claim:
     traceparent: str
     tenant_id: int
     tenant: str
+    root: uuid.UUID | None = None
+    depth: int = 0
 
     @property
     def attempts_made(self) -> int:
@@ -56,7 +58,8 @@ CLAIM_PARTS = f"""claimed AS (
       AND (t.queue_deadline IS NULL OR t.queue_deadline > taskmill_now())
     RETURNING {MOVED}, t.attempt_base, t.max_retry, t.type, t.queue, t.priority, t.payload,
         t.metadata, t.tags,
-        t.retry_policy, t.run_deadline, t.process_timeout, t.traceparent, t.worker
+        t.retry_policy, t.run_deadline, t.process_timeout, t.traceparent, t.worker,
+        t.root, t.depth
 ), {
     event(
         kind="'task.started'",
@@ -70,7 +73,8 @@ CLAIM_PARTS = f"""claimed AS (
 
 CLAIM_ROW = """m.id, m.epoch, m.attempt, m.attempt_base, m.max_retry, m.type, m.queue, m.priority,
     m.payload, m.metadata, m.tags,
-    m.retry_policy, m.run_deadline, m.process_timeout, m.traceparent, m.tenant_id, n.slug"""
+    m.retry_policy, m.run_deadline, m.process_timeout, m.traceparent, m.tenant_id, n.slug,
+    m.root, m.depth"""
 """The columns of `Claim`, of `claimed m JOIN taskmill_tenant n`."""
 
 _CLAIM = f"""

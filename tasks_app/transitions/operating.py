@@ -129,6 +129,7 @@ WITH old AS MATERIALIZED (
         result = NULL, error = NULL, progress = 0, progress_message = '', progress_detail = NULL,
         run_at = taskmill_now(), queued_at = taskmill_now(),
         queue_deadline = taskmill_now() + make_interval(secs => t.queue_timeout),
+        debounce_key = NULL, debounce_until = NULL,
         started_at = NULL, finished_at = NULL, cancel_requested_at = NULL,
         cancel_requested_by = '', cancel_reason = '', cancel_grace_seconds = NULL, {TOUCH}
     FROM old WHERE t.id = old.id

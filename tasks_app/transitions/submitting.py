@@ -1,4 +1,7 @@
-"""Verb submit: tasks come into being. Called by the services of submission and by schedules."""
+"""Verb submit: tasks come into being, instead of a waiting one where the key says so.
+
+Called by the services of submission and by schedules.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,10 @@ class NewTask:
         delay_seconds: not before now plus this many seconds of the database clock, or None.
         queue_timeout: seconds it may wait for its first start, counted from when it may start.
         process_timeout: seconds an attempt may run.
+        root: the first task of its line of parents, where it has a parent.
+        depth: how many tasks are above it.
+        debounce_key: no other task of its tenant and type that waits for its first start has it.
+        debounce_seconds: with a key: most seconds by which later submissions may put it off.
     """
 
     tenant_id: int
@@ -48,9 +55,18 @@ class NewTask:
     webhook_urls: Sequence[str] | None = None
     retry_of: uuid.UUID | None = None
     parent: uuid.UUID | None = None
+    root: uuid.UUID | None = None
+    depth: int = 0
+    debounce_key: str | None = None
+    debounce_seconds: float | None = None
     schedule: str | None = None
     traceparent: str = ""
     submitted_by: str = ""
+
+    @property
+    def payload_bytes(self) -> int:
+        """The size of the payload as JSON."""
+        return len(orjson.dumps(self.payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +83,9 @@ process_timeout int,
     priority smallint, metadata jsonb, tags text[], retry_policy jsonb, queue_timeout int, run_at
     timestamptz, delay_seconds double precision, concurrency_key text, max_concurrency int,
     concurrency_strategy text, unique_key text, webhook_urls jsonb,
-    retry_of uuid, parent uuid, schedule text, traceparent text, submitted_by text"""
+    retry_of uuid, parent uuid, schedule text, traceparent text, submitted_by text,
+    payload_bytes int, root uuid, depth smallint, debounce_key text,
+    debounce_seconds double precision"""
 
 _SUBMIT = f"""
 WITH incoming AS (
@@ -84,7 +102,7 @@ WITH incoming AS (
          queue_deadline, worker, cancel_requested_by, cancel_reason, concurrency_key,
          max_concurrency, concurrency_strategy, unique_key, webhook_urls, retry_of, parent,
          schedule, traceparent,
-         submitted_by)
+         submitted_by, payload_bytes, root, depth, debounce_key, debounce_until)
     SELECT i.id, i.tenant_id, i.type, i.queue, i.priority, CASE WHEN i.start > taskmill_now() THEN
         'scheduled' ELSE 'queued' END,
          1, 1, i.payload, i.metadata, i.tags, 0, '',
@@ -95,10 +113,11 @@ WITH incoming AS (
          '', '', i.concurrency_key, i.max_concurrency, i.concurrency_strategy, i.unique_key,
              i.webhook_urls, i.retry_of,
              i.parent,
-         i.schedule, i.traceparent, i.submitted_by
+         i.schedule, i.traceparent, i.submitted_by,
+         i.payload_bytes, i.root, i.depth, i.debounce_key,
+         taskmill_now() + make_interval(secs => i.debounce_seconds)
     FROM incoming i
-    ON CONFLICT (tenant_id, unique_key) WHERE unique_key IS NOT NULL AND finished_at IS NULL
-        DO NOTHING
+    ON CONFLICT DO NOTHING
     RETURNING t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at, t.queue,
         t.submitted_by
 ), {event(kind="'task.created'", from_state="NULL", actor="m.submitted_by")}
@@ -116,8 +135,10 @@ def insert_tasks(cursor: Cursor, tasks: Sequence[NewTask]) -> list[InsertedTask]
         tasks: any number; callers bound it (1,000 a statement is a good size).
 
     Returns:
-        The inserted ones, in no order. A task whose unique key is held by a live task (or by one
-        before it in `tasks`) is missing.
+        The inserted ones, in no order. A task whose unique key is held by a live task, or whose
+        debounce key by one that waits (or by one before it in `tasks`), is missing.
+
+    Concurrency: the unique indexes arbitrate; who comes second waits for the first's commit.
 
     Raises:
         DataError: a payload holds what jsonb cannot store (NUL characters); callers refuse these
@@ -149,6 +170,11 @@ def insert_tasks(cursor: Cursor, tasks: Sequence[NewTask]) -> list[InsertedTask]
             "schedule": task.schedule,
             "traceparent": task.traceparent,
             "submitted_by": task.submitted_by,
+            "payload_bytes": task.payload_bytes,
+            "root": task.root,
+            "depth": task.depth,
+            "debounce_key": task.debounce_key,
+            "debounce_seconds": task.debounce_seconds,
         }
         for task in tasks
     ]

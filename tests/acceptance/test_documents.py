@@ -20,6 +20,7 @@ README = ROOT / "README.md"
 SCHEDULES = ROOT / "docs" / "how-to" / "schedule-tasks.md"
 DEAD_LETTERS = ROOT / "docs" / "how-to" / "handle-dead-letters.md"
 WAITING = ROOT / "docs" / "how-to" / "explain-waiting-tasks.md"
+ADMISSION = ROOT / "docs" / "how-to" / "limit-and-deduplicate-submissions.md"
 QUEUES = ROOT / "docs" / "how-to" / "steer-queues.md"
 LIMITS = ROOT / "docs" / "how-to" / "limit-concurrency-and-rate.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "your-first-task.md"
@@ -192,3 +193,19 @@ def test_the_page_on_waiting_tasks_explains_one(installation: Installation) -> N
     assert {one["id"] for one in listed["results"]} == {first["id"], second["id"]}
     assert (early["results"], resumed["is_paused"]) == ([], False)
     assert (board["name"], board["is_unserved"]) == ("letters", False)
+
+
+def test_the_page_on_submissions_limits_and_deduplicates(installation: Installation) -> None:
+    bounded, first, second, refused, changed, *rest = shell(
+        installation, "\n".join(blocks(ADMISSION, "sh"))
+    )
+    assert (bounded["max_waiting"], changed["max_submissions_per_minute"]) == (2, 600)
+    assert (first["state"], second["state"]) == ("scheduled", "scheduled")
+    assert (refused["status"], refused["code"]) == (429, "quota_exceeded")
+    assert (refused["quota"], refused["limit"], refused["used"]) == ("max_waiting", 2, 2)
+    held, again, rejected, latest, mailed, unmailed, typed, typed_again = rest
+    assert again["id"] == held["id"]
+    assert (rejected["status"], rejected["task_id"]) == (409, held["id"])
+    assert (latest["state"], latest["payload"]) == ("scheduled", {"n": 4})
+    assert unmailed["id"] == mailed["id"]
+    assert (typed_again["id"], typed_again["payload"]) == (typed["id"], {"text": "Hello"})

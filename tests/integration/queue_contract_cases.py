@@ -19,6 +19,9 @@ SETTINGS: Final = {
     "window_most": 20,
     "concurrency": 5,
     "rate": "100/15min",
+    "max_waiting": 100,
+    "max_waiting_bytes": 100_000,
+    "max_submissions_per_minute": 60,
 }
 
 

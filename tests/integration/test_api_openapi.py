@@ -65,6 +65,10 @@ def submit_task(call: Any, world: World) -> None:
     call("/tasks", ORDER, Idempotency_Key="a")
     call("/tasks", UNIQUE, Prefer="wait=0")
     call("/tasks", UNIQUE)
+    for_a_time = {"key": "t", "while": "ttl", "ttl": 9, "on_conflict": "replace"}
+    call("/tasks", ORDER | {"unique": for_a_time})
+    for _ in range(2):
+        call("/tasks", ORDER | {"debounce": {"key": "d", "wait": 0.5, "max_wait": 9}})
 
 
 def submit_typed_task(call: Any, world: World) -> None:
@@ -116,6 +120,7 @@ def list_tasks(call: Any, world: World) -> None:
         world.task(state, tags=["a"])
     for query in ("", "?count=true", "?status=failed&status=success&limit=1&sort=-finished_at"):
         call(f"/tasks{query}")
+    call(f"/tasks?parent={uuid.uuid4()}")
     call("/tasks?tag=a&state=queued&type=tests.echo&created_after=2020-01-01T00:00:00Z&offset=1")
 
 

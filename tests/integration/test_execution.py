@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks_app.models import StaleResult
+from tasks_app.models import StaleResult, Task
 from tasks_app.models.history import Attempt, LogChunk
 from tests.feeding import events_of, feed, submit, task, wait_state
 from tests.processes import Process, publish_hints, running_worker, wait_for
@@ -37,6 +37,17 @@ def test_a_typed_payload_becomes_a_typed_result(worker: Process) -> None:
         "task.started",
         "task.succeeded",
     ]
+
+
+def test_a_task_that_submits_itself_for_ever_is_stopped_by_its_depth(worker: Process) -> None:
+    first = wait_state(submit("test.descend", depth=15))
+    second = wait_state(first.result)
+    assert (second.parent, second.root, second.depth) == (first.id, first.id, 16)
+    assert (second.state, second.error["type"]) == (
+        "failed",
+        "tasks_app.errors.TaskTooDeep",
+    )
+    assert not Task.objects.filter(parent=second.id).exists()
 
 
 def test_a_payload_that_does_not_fit_fails_for_good(worker: Process) -> None:

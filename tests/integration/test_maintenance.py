@@ -26,7 +26,9 @@ from tasks_app.models import (
     LogChunk,
     OnceValue,
     StaleResult,
+    SubmissionMeter,
     Task,
+    UniqueHold,
     WorkerProcess,
 )
 from tasks_app.states import FINISHED, State
@@ -253,6 +255,22 @@ def test_prune_removes_old_records_and_the_rows_of_lost_workers(clock: Clock) ->
     assert prune(clock.after(61 * DAY)) == 2  # and the event that the worker is online
     assert not Event.objects.exists()
     assert not StaleResult.objects.exists()
+
+
+def test_prune_removes_keys_whose_time_is_over_and_counts_of_old_minutes(clock: Clock) -> None:
+    with django_connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO taskmill_unique_hold (tenant_id, key, task_id, expires_at)"
+            " VALUES (%s, 'k', %s, now() + interval '2 hours')",
+            [make_tenant().pk, uuid.uuid4()],
+        )
+        cursor.execute("INSERT INTO taskmill_submission_meter VALUES ('tenant:1', now(), 5)")
+    assert prune(clock.after(3500)) == 0
+    assert prune(clock.after(3700)) == 1
+    assert not SubmissionMeter.objects.exists()
+    assert UniqueHold.objects.exists()
+    assert prune(clock.after(7300)) == 1
+    assert not UniqueHold.objects.exists()
 
 
 class CountingStep:

@@ -15,7 +15,7 @@ from django.db import connection
 from tasks_app.dispatch import backlog
 from tasks_app.feed import reading
 from tasks_app.maintenance import canary, paced_retry, prune
-from tasks_app.models import QueueOrder, Task
+from tasks_app.models import Queue, QueueOrder, Task, Tenant
 from tasks_app.relay import loop as relay
 from tasks_app.selectors import (
     Place,
@@ -25,18 +25,23 @@ from tasks_app.selectors import (
     dead_letters,
     estimates,
     history,
+    holders,
     list_query,
     queues,
+    quotas,
     serving,
     task_types,
     tasks,
     waiting,
 )
 from tasks_app.selectors.dead_letters import DeadLetterFilter
+from tasks_app.services import lineage
 from tasks_app.services import queues as steering
 from tasks_app.transitions import (
+    NewTask,
     deciding,
     dispatching,
+    displacing,
     leases,
     limiting,
     operating,
@@ -166,6 +171,7 @@ FILTERS = {
     "of no queue": TaskFilter(states=PENDING, queues=()),
     "absent key": TaskFilter(concurrency_key="none"),
     "schedule": TaskFilter(schedule="nightly"),
+    "absent parent": TaskFilter(parent=uuid.UUID(int=1)),
     "after": TaskFilter(created_after=NOW),
     "before": TaskFilter(created_before=NOW),
     "id": TaskFilter(id_prefix="019"),
@@ -219,6 +225,21 @@ def test_the_reads_of_one_task_read_an_index(filled: dict[str, int]) -> None:
     check_plan(estimates._PLACE, place, most=1_000)
     sample = {"tenant": filled["big"], "type": "type.3", "sample": 1000}
     check_plan(task_types._SAMPLE, sample)
+
+
+def test_admission_reads_an_index(filled: dict[str, int]) -> None:
+    tenant = filled["big"]
+    Tenant.objects.filter(pk=tenant).update(max_waiting=500, max_waiting_bytes=1 << 40)
+    Queue.objects.create(name="queue-3", max_waiting=500)
+    check_plan(quotas.USED, {"tenants": [tenant], "queues": ["queue-3"]})
+    check_plan(lineage.CHILDREN, {"tenant": tenant, "parent": uuid.UUID(int=1), "most": 9}, most=50)
+    keys: dict[str, Any] = {"tenant": tenant, "key": "k", "type": "type.3"}
+    check_plan(holders._ACTIVE, keys, most=50)
+    check_plan(holders._DEBOUNCED, keys, most=50)
+    newer = NewTask(
+        tenant_id=tenant, type="type.3", queue="q", payload={}, max_retry=0, process_timeout=1
+    )
+    check_plan(displacing._DEBOUNCE, displacing.values_of(newer), most=50)
 
 
 def test_dead_letters_read_an_index(filled: dict[str, int]) -> None:

@@ -19,7 +19,8 @@ KEYS = {
     "progress_message", "progress_detail", "attempt", "max_retry", "created_at", "updated_at",
     "run_at", "started_at", "finished_at", "queue_timeout", "process_timeout",
     "cancel_requested_at", "payload", "metadata", "tags", "result", "error", "concurrency_key",
-    "max_concurrency", "waiting", "retry_of", "schedule", "parent", "worker", "links",
+    "max_concurrency", "waiting", "retry_of", "schedule", "parent", "root",
+    "depth", "worker", "links",
 }  # fmt: skip
 
 
@@ -134,9 +135,7 @@ def test_every_option_is_stored(api: Api) -> None:
         ({"webhook_url": "https://169.254.169.254/latest"}, "/webhook_url"),
         ({"webhook_urls": ["https://e.org/", "http://2130706433/"]}, "/webhook_urls/1"),
         ({"webhook_urls": ["https://e.org/"] * 11}, "/webhook_urls"),
-        ({"unique": {"key": "k", "while": "ttl"}}, "/unique/while"),
         ({"unique": {"key": "k", "ttl": 5}}, "/unique/ttl"),
-        ({"unique": {"key": "k", "on_conflict": "replace"}}, "/unique/on_conflict"),
         ({"unique": {"while": "active"}}, "/unique/key"),
         ({"retry": {"policy": "custom"}}, "/retry/policy"),
         ({"retry": {"policy": "fixed", "delay": -1}}, "/retry/delay"),

@@ -21,6 +21,8 @@ DEAD = "tests/integration/test_dead_letters.py"
 ESTIMATES = "tests/integration/test_estimates.py"
 EXPLAINED = "tests/integration/test_explained.py"
 PAUSES = "tests/races/test_queue_pauses.py"
+ADMISSION = "tests/races/test_admission_races.py"
+DEDUPLICATION = "tests/integration/test_deduplication.py"
 
 LIMITS = "tests/integration/test_limits.py"
 LIMITS_ALONE = "tests/unit/test_limits.py"
@@ -35,6 +37,7 @@ DISPATCHING = "tasks_app/transitions/dispatching.py"
 OPERATING = "tasks_app/transitions/operating.py"
 RECOVERING = "tasks_app/transitions/recovering.py"
 SUBMITTING = "tasks_app/transitions/submitting.py"
+DISPLACING = "tasks_app/transitions/displacing.py"
 CLAIMING = "tasks_app/transitions/claiming.py"
 PACED = "tasks_app/maintenance/paced_retry.py"
 WORKING = "tasks_app/transitions/working.py"
@@ -146,8 +149,8 @@ MUTANTS = (
     Mutant(
         "unique keys without their conflict clause",
         SUBMITTING,
-        "WHERE unique_key IS NOT NULL AND finished_at IS NULL\n        DO NOTHING",
-        "WHERE unique_key IS NOT NULL AND finished_at IS NULL\n        DO UPDATE SET version = 1",
+        "    ON CONFLICT DO NOTHING\n",
+        "",
     ),
     Mutant("redrive without fresh attempts", OPERATING, "attempt_base = t.attempt, ", ""),
     Mutant("redrive without fresh rescues", OPERATING, "rescues = 0, sweeps = 0,", "sweeps = 0,"),
@@ -377,6 +380,55 @@ MUTANTS = (
         "n.slug <> %(canaries)s",
         "n.slug <> %(canaries)s || 'x'",
         f"{CANARIES}::test_canaries_are_in_no_list_statistic_or_report_and_leave_after_a_while",
+    ),
+    Mutant(
+        "a quota is counted without its lock",
+        "tasks_app/services/quotas.py",
+        '        cursor.execute(_LOCK, {"scopes": list(scopes)})\n',
+        '        cursor.execute("SELECT 1")\n',
+        f"{ADMISSION}::test_the_last_room_of_a_tenant_is_given_once",
+    ),
+    Mutant(
+        "a quota is checked in a transaction before",
+        "tasks_app/services/admission.py",
+        "            return _admit(applicants, open_gate(scopes))\n",
+        "            gate = open_gate(scopes)\n        return _admit(applicants, gate)\n",
+        f"{ADMISSION}::test_the_room_is_kept_from_the_count_to_the_commit",
+    ),
+    Mutant(
+        "room granted for a task that was not inserted is kept",
+        "tasks_app/services/admission.py",
+        "            gate.give_back(task)\n",
+        "            pass\n",
+        "tests/integration/test_admission.py::test_a_bulk_s_known_keys_take_no_room",
+    ),
+    Mutant(
+        "a key held for a time is taken over",
+        "tasks_app/services/unique_holds.py",
+        "WHERE h.expires_at <= taskmill_now() OR",
+        "WHERE true OR",
+        f"{ADMISSION}::test_a_key_with_a_ttl_is_taken_once",
+    ),
+    Mutant(
+        "debounced by a query alone, without the index",
+        "tasks_app/migrations/0005_admission.py",
+        "fields=('tenant', 'type', 'debounce_key')",
+        "fields=('tenant', 'type', 'debounce_key', 'id')",
+        f"{ADMISSION}::test_debounced_submissions_at_once_become_one_task",
+    ),
+    Mutant(
+        "debounced beyond the maximum",
+        DISPLACING,
+        "least(t.debounce_until, t.created_at",
+        "greatest(t.debounce_until, t.created_at",
+        f"{DEDUPLICATION}::test_the_maximum_counts_from_the_first_and_is_never_moved",
+    ),
+    Mutant(
+        "debounced after it was claimed",
+        DISPLACING,
+        "      AND epoch = 0 AND finished_at IS NULL\n",
+        "      AND finished_at IS NULL\n",
+        f"{DEDUPLICATION}::test_once_it_runs_the_next_submission_waits_beside_it",
     ),
     Mutant(
         "an outage of the broker slows the sweeps",

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks_app', '0006_dead_letters'),
+        ('tasks_app', '0005_dead_letters'),
     ]
 
     operations = [
