@@ -411,7 +411,7 @@ MUTANTS = (
     ),
     Mutant(
         "debounced by a query alone, without the index",
-        "tasks_app/migrations/0005_admission.py",
+        "tasks_app/migrations/0007_admission.py",
         "fields=('tenant', 'type', 'debounce_key')",
         "fields=('tenant', 'type', 'debounce_key', 'id')",
         f"{ADMISSION}::test_debounced_submissions_at_once_become_one_task",
