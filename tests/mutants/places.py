@@ -1,0 +1,54 @@
+"""A seeded mistake, the files that mistakes are put into, and the tests that notice them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WALK = (
+    "tests/integration/test_protocol_machine.py"
+    "::test_long_random_lives_do_what_the_reference_does_and_see_every_kind_of_fault"
+)
+PLATFORM = "tests/integration/test_platform_events.py"
+CROWD = (
+    "tests/faults/test_live_crowd.py"
+    "::test_a_crowd_on_every_transport_loses_nothing_while_its_servers_are_killed"
+)
+RACES = "tests/races/test_transition_races.py"
+BUNDLES = "tests/integration/test_bundles.py"
+QUEUES = "tests/integration/test_queues.py"
+CANARIES = "tests/integration/test_canaries.py"
+DEAD = "tests/integration/test_dead_letters.py"
+ESTIMATES = "tests/integration/test_estimates.py"
+EXPLAINED = "tests/integration/test_explained.py"
+PAUSES = "tests/races/test_queue_pauses.py"
+ADMISSION = "tests/races/test_admission_races.py"
+DEDUPLICATION = "tests/integration/test_deduplication.py"
+
+LIMITS = "tests/integration/test_limits.py"
+LIMITS_ALONE = "tests/unit/test_limits.py"
+SIMULATION = (
+    "test_a_simulated_dispatcher_keeps_every_limit_takes_all_or_none_and_leaves_nothing_over"
+)
+
+LIMITING = "tasks_app/transitions/limiting.py"
+UNBLOCKING = "tasks_app/transitions/unblocking.py"
+ELIGIBILITY = "tasks_app/limits/eligibility.py"
+DISPATCHING = "tasks_app/transitions/dispatching.py"
+OPERATING = "tasks_app/transitions/operating.py"
+RECOVERING = "tasks_app/transitions/recovering.py"
+SUBMITTING = "tasks_app/transitions/submitting.py"
+DISPLACING = "tasks_app/transitions/displacing.py"
+CLAIMING = "tasks_app/transitions/claiming.py"
+PACED = "tasks_app/maintenance/paced_retry.py"
+WORKING = "tasks_app/transitions/working.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One mistake: in `path`, `old` (which stands there exactly once) becomes `new`."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    test: str = WALK
