@@ -1,8 +1,9 @@
 """What live connections cost the work itself: a backlog drained with and without subscribers.
 
-Every subscriber reads all events of the tenant as server-sent events. The rounds alternate, so that
-a machine that grows busier weighs on both. The rate is by the rows: from the first start of a round
-to its last end.
+Server-sent events, in one kind of round of one task each, as a progress bar has them, in another
+of everything that happens, each event sent to every subscriber. The rounds take turns, so that a
+machine that grows busier weighs on all. The rate is by the rows: from the first start of a round to
+its last end.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from bench.processes import run_command, wait_until
 
 QUEUE = "bench-drain"
 _WITHOUT_END = 10**12
+KINDS = {"": "nobody", "sse": "one task each", "all": "everything"}
+"""What the subscribers of a round watch, by the kind of `live_client`."""
 _FILL = """
 from tasks_app.models import Queue, Tenant
 from tasks_app.platform import Caller
@@ -45,7 +48,7 @@ _EMPTY = "DELETE FROM taskmill_task WHERE queue = %s"
 
 @dataclass(frozen=True)
 class DrainSizes:
-    """How much is drained: `rounds` with subscribers and as many without, in turn."""
+    """How much is drained: `rounds` of each kind, in turn."""
 
     tasks: int = 2_000
     subscribers: int = 100
@@ -54,47 +57,50 @@ class DrainSizes:
 
 @dataclass(frozen=True)
 class DrainFigures:
-    """Tasks a second; medians of the rounds."""
+    """Tasks a second by what is watched; medians of the rounds."""
 
     subscribers: int
-    alone: float
-    watched: float
+    rates: dict[str, float]
 
     def __str__(self) -> str:
         """Give the figures as Markdown."""
-        return (
-            "| drained with subscribers of everything | tasks/s | ratio |\n| --- |"
-            + " ---: |" * 2
-            + f"\n| 0 | {self.alone:.0f} | |"
-            f"\n| {self.subscribers} | {self.watched:.0f} | {self.watched / self.alone:.2f} |"
+        alone = self.rates[""]
+        return "\n".join(
+            [
+                f"| drained while {self.subscribers} subscribers watch | tasks/s | ratio |",
+                "| --- | ---: | ---: |",
+                *(
+                    f"| {KINDS[kind]} | {rate:.0f} | {rate / alone:.2f} |"
+                    for kind, rate in self.rates.items()
+                ),
+            ]
         )
 
 
 def measure_drain(scene: Scene, sizes: DrainSizes) -> DrainFigures:
     """Drain backlogs with and without subscribers."""
-    rates: dict[bool, list[float]] = {False: [], True: []}
+    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
     scene.engine.stop()
     scene.process("engine", "manage.py", "engine")
     words = f"-m celery -A config worker -Q {QUEUE} --concurrency=2 --loglevel=WARNING"
     scene.process("worker", *words.split(), "--without-mingle", "--without-gossip")
     _drain(scene, min(sizes.tasks, 50))  # the worker comes up and its children connect
-    for number in range(2 * sizes.rounds):
-        is_watched = number % 2 == 1
-        rates[is_watched].append(_drain(scene, sizes.tasks, sizes.subscribers * is_watched))
+    for _ in range(sizes.rounds):
+        for kind, found in rates.items():
+            found.append(_drain(scene, sizes.tasks, kind, sizes.subscribers))
     return DrainFigures(
         subscribers=sizes.subscribers,
-        alone=statistics.median(rates[False]),
-        watched=statistics.median(rates[True]),
+        rates={kind: statistics.median(found) for kind, found in rates.items()},
     )
 
 
-def _drain(scene: Scene, tasks: int, subscribers: int = 0) -> float:
+def _drain(scene: Scene, tasks: int, kind: str = "", subscribers: int = 0) -> float:
     fill = _FILL.format(queue=QUEUE, tasks=tasks)
     run_command(["manage.py", "shell", "--verbosity", "0", "-c", fill], env=scene.env)
     with ExitStack() as stack:
         stack.enter_context(scene.web())
-        if subscribers:
-            client = Client(scene, "all", subscribers, [_WITHOUT_END])
+        if kind:
+            client = Client(scene, kind, subscribers, [_WITHOUT_END])
             stack.callback(client.stop)
             client.line()
         scene.connection.execute(_RESUME, [QUEUE])
