@@ -100,10 +100,13 @@ def prepared_cursor() -> Iterator[Cursor]:
     must be right for all parameters.
     """
     django = connections["default"]
+    if django.queries_logged:  # the log takes a statement's text from Django's cursors alone
+        with django.cursor() as cursor:
+            yield cursor
+        return
     django.close_if_health_check_failed()
     django.ensure_connection()
-    wrap = django.make_debug_cursor if django.queries_logged else django.make_cursor
-    with wrap(_Prepared(django.connection)) as cursor:  # type: ignore[arg-type]  # any DB-API cursor
+    with django.make_cursor(_Prepared(django.connection)) as cursor:  # type: ignore[arg-type]  # any DB-API cursor
         yield cursor
 
 

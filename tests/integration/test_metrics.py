@@ -274,4 +274,4 @@ def test_open_connections_are_counted_by_transport_and_no_more_when_they_end(
 def test_every_metric_of_a_process_has_bounded_labels() -> None:
     for family in PROCESS_METRICS.collect():
         for sample in family.samples:
-            assert set(sample.labels) <= {"transport", "status"}
+            assert set(sample.labels) <= {"transport", "status", "quota", "scope"}
