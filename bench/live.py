@@ -42,7 +42,7 @@ class Sizes:
         burst: events committed together.
     """
 
-    connections: tuple[int, ...] = (100, 1000)
+    connections: tuple[int, ...] = (10, 100, 1000)
     single: int = 50
     pause_seconds: float = 0.25
     burst: int = 100
