@@ -207,18 +207,12 @@ class _Drain:
             [QUEUE],
         )
         hints = cursor.fetchall()
-        for task_id, seq in hints:
-            wanted = transitions.HintClaim(
-                task_id=task_id,
-                dispatch_seq=seq,
-                owner="bench",
-                worker="bench:1",
-                lease_seconds=60,
-            )
-            claim = transitions.claim(cursor, wanted)
-            assert claim is not None
-            transitions.succeed(cursor, task_id, epoch=claim.epoch, result="null")
-        return len(hints)
+        claims = transitions.claim(cursor, hints, owner="bench", worker="bench:1", lease_seconds=60)
+        ended = [
+            transitions.Success(id=claim.id, epoch=claim.epoch, result="null") for claim in claims
+        ]
+        transitions.succeed(cursor, ended)
+        return len(ended)
 
     def park(self, sizes: Sizes) -> None:
         """Make the keys that are full: one task holds each, the others are parked."""

@@ -43,8 +43,8 @@ task = transitions.NewTask(tenant_id=tenant.pk, type="bench.live", queue="bench"
 with connection.cursor() as cursor:
     transitions.insert_tasks(cursor, [task])
     [[hint], _] = transitions.dispatch(cursor, queue="bench", room=1)
-    claim = transitions.claim(cursor, transitions.HintClaim(task_id=hint.id,
-        dispatch_seq=hint.dispatch_seq, owner="bench", worker="bench:1", lease_seconds=86400))
+    [claim] = transitions.claim(cursor, [(hint.id, hint.dispatch_seq)], owner="bench",
+        worker="bench:1", lease_seconds=86400)
 print(token, task.id, claim.epoch)
 """
 

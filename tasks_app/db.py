@@ -61,17 +61,23 @@ def connection_parameters() -> dict[str, Any]:
     return parameters | ssl | {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 
 
-def connect(role: str, *, statement_timeout_seconds: float = 30.0) -> psycopg.Connection[Any]:
+def connect(
+    role: str, *, statement_timeout_seconds: float = 30.0, is_keyed: bool = False
+) -> psycopg.Connection[Any]:
     """Open an autocommit connection of its own.
 
     Args:
         role: what it is for, shown as the application name (`worker`, `lease`, `dispatch`, ...).
         statement_timeout_seconds: after which a statement is given up, so that a stuck database
             cannot hold a loop.
+        is_keyed: whether every statement finds its rows by key: they are planned once then. The
+            planner would rather plan a statement that takes arrays for each call, which costs more
+            than the statement itself.
 
     Raises:
         psycopg.OperationalError: the database does not answer; the caller retries with backoff.
     """
+    plans = " -c plan_cache_mode=force_generic_plan" if is_keyed else ""
     milliseconds = int(statement_timeout_seconds * 1000)
     return psycopg.connect(
         **connection_parameters(),
@@ -79,7 +85,7 @@ def connect(role: str, *, statement_timeout_seconds: float = 30.0) -> psycopg.Co
         prepare_threshold=1,
         application_name=f"taskmill-{role}",
         options=f"-c statement_timeout={milliseconds} -c lock_timeout=5000 "
-        "-c idle_in_transaction_session_timeout=30000",
+        f"-c idle_in_transaction_session_timeout=30000{plans}",
     )
 
 

@@ -15,6 +15,7 @@ from tasks_app.models import Tenant, WorkerProcess
 from tasks_app.selectors import forget_tenants
 from tasks_app.services.keys import SCOPES, create_api_key, forget_principals
 from tasks_app.states import State
+from tests.attempts import claim_one, succeed_one
 
 _numbers = itertools.count(1)
 ERROR = {"code": "HANDLER_ERROR", "type": "ValueError", "message": "no", "retryable": True}
@@ -103,14 +104,7 @@ def claim(task_id: uuid.UUID) -> int:
     """Claim a dispatched task and give its epoch."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT dispatch_seq FROM taskmill_task WHERE id = %s", [task_id])
-        wanted = transitions.HintClaim(
-            task_id=task_id,
-            dispatch_seq=cursor.fetchone()[0],
-            owner="tests",
-            worker=WORKER,
-            lease_seconds=600,
-        )
-        found = transitions.claim(cursor, wanted)
+        found = claim_one(cursor, (task_id, cursor.fetchone()[0]))
     assert found is not None
     return found.epoch
 
@@ -130,7 +124,7 @@ def _finish(task_id: uuid.UUID, epoch: int, wanted: State) -> None:
             )
         match wanted:
             case State.SUCCESS:
-                transitions.succeed(cursor, task_id, epoch=epoch, result='{"ok": true}')
+                succeed_one(cursor, task_id, epoch=epoch)
             case State.FAILED | State.ERROR | State.TIMEOUT:
                 transitions.fail(
                     cursor,

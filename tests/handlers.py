@@ -110,6 +110,42 @@ def stubborn(payload: Any) -> None:
             continue
 
 
+class Member(BaseModel):
+    """One of a bundle. `do`: `end`, `fail`, `exit`, `hold` until `gate` is there, `hang`."""
+
+    ledger: str
+    name: str
+    do: str = "end"
+    gate: str = ""
+
+
+@handler("test.member", max_retry=1, retry=Retry.fixed(0.0))
+def member(payload: Member, ctx: TaskContext) -> str:
+    """Note in the ledger that it begins, do as told, note how it ends."""
+    _note(payload, "begin")
+    try:
+        match payload.do:
+            case "fail" if ctx.attempt == 1:
+                raise RuntimeError("as told")
+            case "exit":
+                os._exit(3)
+            case "hold":
+                while not Path(payload.gate).exists():
+                    ctx.sleep(0.02)
+            case "hang":
+                ctx.sleep(3600)
+    except BaseException as error:
+        _note(payload, type(error).__name__)
+        raise
+    _note(payload, "end")
+    return payload.name
+
+
+def _note(payload: Member, what: str) -> None:
+    with Path(payload.ledger).open("a", encoding="utf-8") as ledger:
+        ledger.write(f"{payload.name} {what}\n")
+
+
 @handler("test.exit", max_retry=0)
 def leave(payload: Place) -> None:
     Path(payload.path).touch()

@@ -1,9 +1,9 @@
 """Small fast tasks travel several to a message: how many, by their measured run time.
 
-A bundle is claimed, run and finished task by task, so that each keeps its own epoch, timeout,
-cancel and history; only the message, its confirm and Celery's handling of it are shared. It holds
-about `BUNDLE_SECONDS` of work, and a batch makes at least two bundles for each slot, so that no
-worker waits while another runs a long one. Source: docs/adr/0004-dispatch.md.
+The tasks of a bundle keep their own epochs, timeouts, cancels and histories; the message, its
+confirm, Celery's handling of it, the claim and the writing of successes are shared. It holds about
+`BUNDLE_SECONDS` of work, and a batch makes at least two bundles for each slot, so that no worker
+waits while another runs a long one. Sources: docs/adr/0004-dispatch.md, 0019-bundles.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tasks_app.db import Cursor
 from tasks_app.transitions import DispatchedTask
 
 BUNDLE_SECONDS = 0.04
-MOST_IN_BUNDLE = 20
+MOST_IN_BUNDLE = 100
 LEAST_SAMPLES = 20
 MEASURE_SECONDS = 1.0
 """Run times are asked for again after that time, while there is a backlog."""

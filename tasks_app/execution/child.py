@@ -16,6 +16,7 @@ from tasks_app import transitions
 from tasks_app.conf import conf
 from tasks_app.db import process_name
 from tasks_app.execution import kill
+from tasks_app.execution.bundle import hand_back
 from tasks_app.execution.calling import Caller
 from tasks_app.execution.connection import BROKEN, Connection
 from tasks_app.execution.interrupts import Interrupts
@@ -45,19 +46,22 @@ class Child:
         self.interrupts = Interrupts(table, index)
         self.caller = Caller(self.interrupts)
         self.capture = LogCapture()
-        self._flusher = Flusher()
-        self.bell = self._flusher.bell
+        self.flusher = Flusher()
 
     def start(self) -> None:
-        """Take the slot over, and report the attempt that its last child died with."""
+        """Take the slot over, and report the attempts that its last child died with."""
         kill.become_subreaper()
-        before = self.table.read(self.index)
+        before, members = self.table.read(self.index), self.table.members(self.index)
         self.table.clear(self.index, self.pid)
+        self.table.publish_members(self.index, [])
         self.interrupts.install()
-        self._flusher.start()
+        self.flusher.start()
         logging.getLogger().addHandler(self.capture)
         if before is not None and not self.table.is_taken(before):
             self._report_lost(before)
+        running = None if before is None else (before.task_id, before.epoch)
+        if rest := [member for member in members if member != running]:
+            hand_back(self, rest, reason="worker_lost")
 
     def _report_lost(self, before: Running) -> None:
         try:

@@ -83,6 +83,8 @@ class Connection:
     def _open(self) -> psycopg.Cursor[Any]:
         if self._cursor is None or self._connection is None or self._connection.closed:
             self.close()
-            self._connection = db.connect(self._role, statement_timeout_seconds=self._timeout)
+            self._connection = db.connect(
+                self._role, statement_timeout_seconds=self._timeout, is_keyed=True
+            )
             self._cursor = self._connection.cursor()
         return self._cursor

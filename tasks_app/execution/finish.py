@@ -1,4 +1,5 @@
-"""Writes what an attempt came to: one fenced statement, repeated while the database is away.
+"""Writes what attempts came to: one fenced statement for each failure, one for many successes;
+repeated while the database is away.
 
 A refused write is looked at once: where it was repeated, our own earlier try may have won; else the
 attempt is no longer ours, which is recorded (`record_stale`) and stays quiet.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +23,6 @@ from tasks_app.execution.outcomes import (
     Failed,
     Outcome,
     Stopped,
-    Succeeded,
     Unstorable,
     error_json,
     own_frame,
@@ -32,7 +32,7 @@ from tasks_app.policies import ErrorInfo, Retry, Verdict, decide_after_failure
 from tasks_app.registry import get_handler
 from tasks_app.states import Verb
 from tasks_app.telemetry import logger
-from tasks_app.transitions import Claim, HintClaim
+from tasks_app.transitions import Claim, Success
 
 _OUTCOME: Final = (
     "SELECT outcome, worker FROM taskmill_attempt WHERE task_id = %(id)s AND epoch = %(epoch)s"
@@ -43,19 +43,26 @@ log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A fenced statement.
+    """A change by a worker that its epoch fences.
 
     Attributes:
         attempt_outcome: what the attempt row says once it is carried out.
-        with_claim: the same together with the claim of another hint; None where the verb has no
-            such form.
+        digest: the text it stores, of which a refusal keeps the hash.
     """
 
+    task_id: uuid.UUID
+    epoch: int
     verb: Verb
     attempt_outcome: str
-    statement: Callable[[Cursor], Any]
     digest: str = ""
-    with_claim: Callable[[Cursor, HintClaim], tuple[bool, Claim | None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A write with the function that carries it out."""
+
+    write: Write
+    run: Callable[[Cursor], Any]
 
 
 def policy_of(task_type: str, override: dict[str, Any] | None) -> Retry:
@@ -78,29 +85,21 @@ def decide(claim: Claim, error: ErrorInfo) -> Verdict:
     )
 
 
-def plan_write(claim: Claim, outcome: Outcome) -> Write | None:
-    """Give the statement for an outcome; None where nothing is to be written."""
+def plan_write(claim: Claim, outcome: Outcome, *, began_seconds: float) -> Statement | None:
+    """Give the statement for an outcome that is no success; None where nothing is to be written.
+
+    Args:
+        began_seconds: from the claim to the call of the handler.
+    """
     match outcome:
-        case Succeeded(result=result):
-            return Write(
-                Verb.SUCCEED,
-                "success",
-                lambda cursor: transitions.succeed(
-                    cursor, claim.id, epoch=claim.epoch, result=result
-                ),
-                result,
-                lambda cursor, following: transitions.succeed_and_claim(
-                    cursor, claim.id, epoch=claim.epoch, result=result, following=following
-                ),
-            )
         case Failed(error=error):
-            return _after_failure(claim, error)
+            return _after_failure(claim, error, began_seconds)
         case Unstorable(error=error):
-            return _ending(claim, error, state="error", is_retryable=False)
+            verdict = Verdict(is_retry=False, is_retryable=False, final_state="error")
+            return _ending(claim, error, verdict, began_seconds)
         case Stopped():
-            return Write(
-                Verb.CONFIRM_CANCEL,
-                "cancelled",
+            return Statement(
+                Write(claim.id, claim.epoch, Verb.CONFIRM_CANCEL, "cancelled"),
                 lambda cursor: transitions.confirm_cancel(
                     cursor, claim.id, epoch=claim.epoch, how="cooperative"
                 ),
@@ -109,15 +108,14 @@ def plan_write(claim: Claim, outcome: Outcome) -> Write | None:
             return None
 
 
-def _after_failure(claim: Claim, error: ErrorInfo) -> Write:
+def _after_failure(claim: Claim, error: ErrorInfo, began_seconds: float) -> Statement:
     verdict = decide(claim, error)
     if not verdict.is_retry:
-        state = verdict.final_state or "failed"
-        return _ending(claim, error, state=state, is_retryable=verdict.is_retryable)
+        return _ending(claim, error, verdict, began_seconds)
     shown = error_json(error, attempt=claim.attempt, is_retryable=True)
-    return Write(
-        Verb.RETRY,
-        "timeout" if error.is_process_timeout else "failed",
+    outcome = "timeout" if error.is_process_timeout else "failed"
+    return Statement(
+        Write(claim.id, claim.epoch, Verb.RETRY, outcome, shown),
         lambda cursor: transitions.retry(
             cursor,
             claim.id,
@@ -126,16 +124,17 @@ def _after_failure(claim: Claim, error: ErrorInfo) -> Write:
             error=shown,
             traceback=storable(error.traceback),
             is_timeout=error.is_process_timeout,
+            began_seconds=began_seconds,
         ),
-        shown,
     )
 
 
-def _ending(claim: Claim, error: ErrorInfo, *, state: str, is_retryable: bool) -> Write:
-    shown = error_json(error, attempt=claim.attempt, is_retryable=is_retryable)
-    return Write(
-        Verb.FAIL,
-        "timeout" if state == "timeout" else "failed",
+def _ending(claim: Claim, error: ErrorInfo, verdict: Verdict, began_seconds: float) -> Statement:
+    shown = error_json(error, attempt=claim.attempt, is_retryable=verdict.is_retryable)
+    state = verdict.final_state or "failed"
+    outcome = "timeout" if state == "timeout" else "failed"
+    return Statement(
+        Write(claim.id, claim.epoch, Verb.FAIL, outcome, shown),
         lambda cursor: transitions.fail(
             cursor,
             claim.id,
@@ -144,56 +143,68 @@ def _ending(claim: Claim, error: ErrorInfo, *, state: str, is_retryable: bool) -
             error=shown,
             traceback=storable(error.traceback),
             frame=own_frame(storable(error.traceback)),
+            began_seconds=began_seconds,
         ),
-        shown,
     )
 
 
-def write_fenced(
-    connection: Connection,
-    task_id: uuid.UUID,
-    epoch: int,
-    write: Write,
-    *,
-    worker: str,
-    following: HintClaim | None = None,
-) -> tuple[bool, Claim | None]:
-    """Carry a write out, with the claim of a following hint where both go in one statement.
-
-    Returns:
-        Whether it was carried out, False where the attempt is no longer this worker's; and the
-        claim, None where there is none, or not yet.
+def write_fenced(connection: Connection, planned: Statement, *, worker: str) -> bool:
+    """Carry a write out; False where the attempt is no longer this worker's.
 
     Raises:
         psycopg.OperationalError: the database stayed away for longer than the lease; the attempt
             will be rescued.
     """
-
-    def carry_out(cursor: Cursor) -> tuple[Any, Claim | None]:
-        if following is None or write.with_claim is None:
-            return write.statement(cursor), None
-        return write.with_claim(cursor, following)
-
     end = monotonic() + conf().lease_seconds
-    (won, claimed), is_repeated = connection.run_until(carry_out, end=end)
-    if won or (is_repeated and _was_ours(connection, task_id, epoch, write, worker)):
-        return True, claimed
-    digest = hashlib.sha256(write.digest.encode()).hexdigest()
+    won, is_repeated = connection.run_until(planned.run, end=end)
+    if won or (is_repeated and _was_ours(connection, planned.write, worker)):
+        return True
+    _record_stale(connection, planned.write, worker)
+    return False
+
+
+def write_successes(connection: Connection, ended: Sequence[Success], *, worker: str) -> None:
+    """Store successes in one statement; those that are no longer this worker's are recorded.
+
+    Raises:
+        psycopg.OperationalError: the database stayed away for longer than the lease; the attempts
+            will be rescued.
+    """
+    end = monotonic() + conf().lease_seconds
+    written, is_repeated = connection.run_until(
+        lambda cursor: transitions.succeed(cursor, ended), end=end
+    )
+    for one in ended:
+        if one.id in written:
+            continue
+        write = Write(one.id, one.epoch, Verb.SUCCEED, "success", one.result)
+        if not (is_repeated and _was_ours(connection, write, worker)):
+            _record_stale(connection, write, worker)
+
+
+def _record_stale(connection: Connection, write: Write, worker: str) -> None:
     connection.run_until(
         lambda cursor: transitions.record_stale(
-            cursor, task_id, epoch=epoch, verb=write.verb.value, worker=worker, digest=digest
+            cursor,
+            write.task_id,
+            epoch=write.epoch,
+            verb=write.verb.value,
+            worker=worker,
+            digest=hashlib.sha256(write.digest.encode()).hexdigest(),
         ),
-        end=end,
+        end=monotonic() + conf().lease_seconds,
     )
-    log.info("stale write refused", task_id=str(task_id), epoch=epoch, verb=write.verb.value)
-    return False, claimed
+    log.info(
+        "stale write refused",
+        task_id=str(write.task_id),
+        epoch=write.epoch,
+        verb=write.verb.value,
+    )
 
 
-def _was_ours(
-    connection: Connection, task_id: uuid.UUID, epoch: int, write: Write, worker: str
-) -> bool:
+def _was_ours(connection: Connection, write: Write, worker: str) -> bool:
     def read(cursor: Cursor) -> Any:
-        cursor.execute(_OUTCOME, {"id": task_id, "epoch": epoch})
+        cursor.execute(_OUTCOME, {"id": write.task_id, "epoch": write.epoch})
         return cursor.fetchone()
 
     row, _ = connection.run_until(read, end=monotonic() + conf().lease_seconds)

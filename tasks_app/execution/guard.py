@@ -12,7 +12,8 @@ from __future__ import annotations
 import queue
 import signal
 import threading
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -40,11 +41,17 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something for the lease keeper to write; `how` is for cancels."""
+    """Something for the lease keeper to write.
+
+    Attributes:
+        how: for cancels.
+        members: what else the child held, where it is dead.
+    """
 
     end: End
     running: Running
     how: str = ""
+    members: Sequence[tuple[uuid.UUID, int]] = ()
 
 
 @dataclass(slots=True)
@@ -80,6 +87,7 @@ class Guard(threading.Thread):
         self._pool_pids = pool_pids
         self._tell = tell
         self._watches: dict[tuple[int, int], _Watch] = {}
+        self._cancels: Mapping[tuple[uuid.UUID, int], float | None] = {}
         self._lock = threading.Lock()
         self._strangers = kill.Strangers()
         self._strangers_at = monotonic()
@@ -106,6 +114,20 @@ class Guard(threading.Thread):
     def held(self) -> list[Running]:
         """Give the attempts whose leases are to be renewed."""
         return [running for running in self._table.running() if not self._table.is_taken(running)]
+
+    def members(self) -> list[tuple[uuid.UUID, int]]:
+        """Give what the children hold beside the attempts that run: some have ended already."""
+        running = {(one.task_id, one.epoch) for one in self._table.running()}
+        held = (one for index in range(self._table.size) for one in self._table.members(index))
+        return [one for one in held if one not in running]
+
+    def cancel_when_begun(self, cancels: Mapping[tuple[uuid.UUID, int], float | None]) -> None:
+        """Deliver cancels of members once these run; replaces what was told before.
+
+        Args:
+            cancels: grace seconds by task id and epoch.
+        """
+        self._cancels = cancels
 
     def renewed(self, running: Running, *, at: float) -> None:
         """Trust a lease that was renewed by a statement sent at a monotonic instant."""
@@ -137,11 +159,14 @@ class Guard(threading.Thread):
         now = monotonic()
         with self._lock:
             current = {(one.index, one.run): one for one in self._table.running()}
-            for key, running in current.items():
-                if key not in self._watches:
-                    self._watch(running)
+            begun = [one for key, one in current.items() if key not in self._watches]
+            for running in begun:
+                self._watch(running)
             self._watches = {key: w for key, w in self._watches.items() if key in current}
             watches = list(self._watches.values())
+        for running in begun:
+            if (asked := (running.task_id, running.epoch)) in self._cancels:
+                self.cancel(running, grace_seconds=self._cancels[asked])
         ended = sum(self._look_at(watch, now) for watch in watches)
         if now - self._strangers_at >= 1.0:
             self._strangers_at = now
@@ -177,8 +202,9 @@ class Guard(threading.Thread):
     def _end_dead(self, running: Running) -> bool:
         if not self._table.is_current(running):
             return False
+        members = self._others(running)
         self._table.take(running)
-        self._report(End.LOST, running)
+        self._report(End.LOST, running, members=members)
         return True
 
     def _end_untrusted(self, running: Running) -> bool:
@@ -190,11 +216,19 @@ class Guard(threading.Thread):
         return True
 
     def _end_with(self, end: End, running: Running) -> bool:
+        members = self._others(running)
         is_clean = self._kill(running)
         if is_clean is None:
             return False
-        self._report(end, running, how="sigkill" if is_clean else "kill_unconfirmed")
+        how = "sigkill" if is_clean else "kill_unconfirmed"
+        self._report(end, running, how, members)
         return True
+
+    def _others(self, running: Running) -> list[tuple[uuid.UUID, int]]:
+        """Give what the child of a run holds beside it; not of the run itself any more, nothing."""
+        members = self._table.members(running.index)
+        own = (running.task_id, running.epoch)
+        return [one for one in members if one != own] if own in members else []
 
     def _kill(self, running: Running) -> bool | None:
         def is_wanted() -> bool:
@@ -211,8 +245,14 @@ class Guard(threading.Thread):
         self._table.order_interrupt(running, kind)
         kill.send(running.pid, signal.SIGUSR2)
 
-    def _report(self, end: End, running: Running, how: str = "") -> None:
-        self.reports.put(Report(end, running, how))
+    def _report(
+        self,
+        end: End,
+        running: Running,
+        how: str = "",
+        members: Sequence[tuple[uuid.UUID, int]] = (),
+    ) -> None:
+        self.reports.put(Report(end, running, how, members))
         self._tell()
 
 

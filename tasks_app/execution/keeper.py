@@ -156,15 +156,22 @@ class LeaseKeeper(threading.Thread):
     def _renew(self) -> None:
         asked_at = monotonic()
         self._renew_at = asked_at + conf().lease_seconds / 3
-        held = self._guard.held()
+        held, members = self._guard.held(), self._guard.members()
         answers = self._connection.run(
             lambda cursor: transitions.renew_leases(
                 cursor,
-                [(one.task_id, one.epoch) for one in held],
+                [*((one.task_id, one.epoch) for one in held), *members],
                 lease_seconds=conf().lease_seconds,
             )
         )
         found = {(answer.id, answer.epoch): answer for answer in answers}
+        self._guard.cancel_when_begun(
+            {
+                one: found[one].cancel_grace_seconds
+                for one in members
+                if one in found and found[one].cancel_requested_at is not None
+            }
+        )
         for running in held:
             answer = found.get((running.task_id, running.epoch))
             if answer is None:
@@ -202,6 +209,8 @@ class LeaseKeeper(threading.Thread):
 
     def _write(self, report: Report, cursor: Cursor) -> None:
         running, facts = report.running, {"epoch": report.running.epoch}
+        if report.members:
+            transitions.interrupt(cursor, report.members, reason="worker_lost")
         match report.end:
             case End.LOST:
                 rescues = conf().max_rescues
@@ -213,7 +222,8 @@ class LeaseKeeper(threading.Thread):
             case End.CANCELLED:
                 transitions.confirm_cancel(cursor, running.task_id, how=report.how, **facts)
             case End.INTERRUPTED:
-                transitions.interrupt(cursor, running.task_id, **facts)
+                held = [(running.task_id, running.epoch)]
+                transitions.interrupt(cursor, held, reason="worker_shutdown")
             case End.TIMED_OUT:
                 end_timed_out(cursor, running.task_id, epoch=running.epoch)
         log.info(

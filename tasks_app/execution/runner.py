@@ -9,11 +9,9 @@ loop.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -24,6 +22,7 @@ from tasks_app.conf import conf
 from tasks_app.context import AttemptInfo, TaskContext, running_in
 from tasks_app.errors import LeaseLost, ProcessTimeout
 from tasks_app.execution import kill
+from tasks_app.execution.bundle import ClaimedBundle
 from tasks_app.execution.child import Child
 from tasks_app.execution.connection import BROKEN
 from tasks_app.execution.finish import Write, plan_write, write_fenced
@@ -32,121 +31,112 @@ from tasks_app.execution.outcomes import (
     Abandoned,
     Outcome,
     Stopped,
+    Succeeded,
     failed,
     payload_refused,
     store_result,
 )
 from tasks_app.execution.sink import AttemptSink
+from tasks_app.execution.slots import MOST_MEMBERS
 from tasks_app.registry import Handler
 from tasks_app.telemetry import logger
-from tasks_app.transitions import Claim, DispatchedTask, HintClaim
+from tasks_app.transitions import Claim, DispatchedTask, Hint, Success
 
 log = logger(__name__)
-
-
-Hint = tuple[uuid.UUID, int]
-"""A task's id and the number of its dispatch; an older number than the row's claims nothing."""
 
 
 def run_hints(child: Child, handler: Handler, hints: Sequence[Hint]) -> Write | None:
     """Run the attempts that a message names, those that are still to be had, one after the other.
 
-    Where one succeeds, its end and the claim of the next are one statement.
-
     Returns:
-        What was written of the last.
+        What was written of the last; None where it succeeded, or where nothing was.
     """
     write: Write | None = None
-    claimed: Claimed | None = None
-    for place, hint in enumerate(hints):
-        claimed = claimed or _claim(child, handler, hint)
-        if claimed is None:
+    for start in range(0, len(hints), MOST_MEMBERS):
+        bundle = _claim(child, handler, hints[start : start + MOST_MEMBERS])
+        if bundle is None:
             continue
-        following = hints[place + 1] if place + 1 < len(hints) else None
-        write, claimed = _run_claimed(child, handler, claimed, following)
+        try:
+            while (claim := bundle.take()) is not None:
+                write = _run_claimed(child, handler, bundle, claim)
+        finally:
+            bundle.finish()
     return write
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A claim, and the monotonic seconds before it was asked for."""
-
-    claim: Claim
-    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A claimed attempt in this child.
 
-    `run` is its number in the slot, `claimed_at` monotonic seconds.
+    Attributes:
+        began_at: monotonic seconds of the call; its timeout counts from there.
+        run: its number in the slot.
     """
 
     child: Child
     handler: Handler
+    bundle: ClaimedBundle
     claim: Claim
-    claimed_at: float
+    began_at: float
     run: int
     sink: AttemptSink
 
     @classmethod
-    def of(cls, child: Child, handler: Handler, claimed: Claimed) -> Attempt:
+    def of(cls, child: Child, handler: Handler, bundle: ClaimedBundle, claim: Claim) -> Attempt:
         """Publish a claim in the slot table, and open its sink."""
-        claim = claimed.claim
-        facts = (claim.id, claim.epoch, claimed.at, claimed.at + claim.process_timeout)
+        began_at = monotonic()
+        facts = (claim.id, claim.epoch, bundle.asked_at, began_at + claim.process_timeout)
         run = child.table.publish(child.index, child.pid, facts)
-        return cls(child, handler, claim, claimed.at, run, _sink(child, claim, claimed.at, run))
+        sink = _sink(child, claim, bundle.answered_at, run)
+        return cls(child, handler, bundle, claim, began_at, run, sink)
+
+    @property
+    def began_seconds(self) -> float:
+        """Seconds from the claim to the call."""
+        return self.began_at - self.bundle.answered_at
 
 
 def _run_claimed(
-    child: Child, handler: Handler, claimed: Claimed, following: Hint | None
-) -> tuple[Write | None, Claimed | None]:
-    attempt = Attempt.of(child, handler, claimed)
+    child: Child, handler: Handler, bundle: ClaimedBundle, claim: Claim
+) -> Write | None:
+    attempt = Attempt.of(child, handler, bundle, claim)
     try:
         with structlog.contextvars.bound_contextvars(
-            task_id=str(claimed.claim.id), attempt=claimed.claim.attempt, worker=child.worker
+            task_id=str(claim.id), attempt=claim.attempt, worker=child.worker
         ):
-            return _persist(attempt, _run(attempt), following)
+            return _persist(attempt, _run(attempt))
     finally:
         child.table.clear(child.index, child.pid)
 
 
-def _give_back(child: Child, handler: Handler, task_id: uuid.UUID, dispatch_seq: int) -> None:
-    hint = DispatchedTask(task_id, dispatch_seq, handler.type, handler.options.queue, 0)
-    _quietly(lambda: child.connection.run(lambda cursor: transitions.undispatch(cursor, [hint])))
+def _claim(child: Child, handler: Handler, hints: Sequence[Hint]) -> ClaimedBundle | None:
+    """Claim what a message names; None where nothing of it is to be had.
 
-
-def _claim(child: Child, handler: Handler, hint: Hint) -> Claimed | None:
-    if child.table.is_stopping:
-        _give_back(child, handler, *hint)
-        return None
-    at, wanted = monotonic(), _wanted(child, hint)
-    claim: Claim | None = _quietly(
-        lambda: child.connection.run(lambda cursor: transitions.claim(cursor, wanted))
-    )
-    return None if claim is None else Claimed(claim, at)
-
-
-def _wanted(child: Child, hint: Hint) -> HintClaim:
-    return HintClaim(
-        task_id=hint[0],
-        dispatch_seq=hint[1],
-        owner=child.owner,
-        worker=child.worker,
-        lease_seconds=conf().lease_seconds,
-    )
-
-
-def _quietly(statement: Callable[[], Any]) -> Any:
-    """Run a statement before an attempt.
-
-    Where the database is away the hint is dropped, the sweep brings it again.
+    Where the database is away the hints are dropped, the sweep brings them again.
     """
+    asked_at = monotonic()
     try:
-        return statement()
+        if child.table.is_stopping:
+            _give_back(child, handler, hints)
+            return None
+        claims = child.connection.run(
+            lambda cursor: transitions.claim(
+                cursor,
+                hints,
+                owner=child.owner,
+                worker=child.worker,
+                lease_seconds=conf().lease_seconds,
+            )
+        )
     except BROKEN as error:
-        log.warning("hint dropped, the database does not answer", reason=str(error)[:200])
+        log.warning("hints dropped, the database does not answer", reason=str(error)[:200])
         return None
+    return ClaimedBundle(child, claims, asked_at=asked_at) if claims else None
+
+
+def _give_back(child: Child, handler: Handler, hints: Sequence[Hint]) -> None:
+    tasks = [DispatchedTask(*hint, handler.type, handler.options.queue, 0) for hint in hints]
+    child.connection.run(lambda cursor: transitions.undispatch(cursor, tasks))
 
 
 def _sink(child: Child, claim: Claim, claimed_at: float, run: int) -> AttemptSink:
@@ -155,7 +145,7 @@ def _sink(child: Child, claim: Claim, claimed_at: float, run: int) -> AttemptSin
     return AttemptSink(
         claim,
         child.connection,
-        child.bell,
+        child.flusher.bell,
         lines=LogBuffer(started_at, claimed_at, max_bytes=conf().max_log_bytes),
         interrupts=child.interrupts,
         is_cancelled=lambda: table.is_cancelled(index, run),
@@ -173,8 +163,8 @@ def _context(attempt: Attempt) -> TaskContext:
         epoch=claim.epoch,
         attempts_left=claim.attempts_left,
         priority=claim.priority,
-        deadline=claim.run_deadline,
-        deadline_monotonic=attempt.claimed_at + claim.process_timeout,
+        deadline=claim.run_deadline + timedelta(seconds=attempt.began_seconds),
+        deadline_monotonic=attempt.began_at + claim.process_timeout,
         metadata=claim.metadata,
         tags=tuple(claim.tags),
         worker=attempt.child.worker,
@@ -216,23 +206,27 @@ def _after_exception(attempt: Attempt, error: BaseException) -> Outcome:
     return failed(error)
 
 
-def _persist(
-    attempt: Attempt, outcome: Outcome, following: Hint | None
-) -> tuple[Write | None, Claimed | None]:
+def _persist(attempt: Attempt, outcome: Outcome) -> Write | None:
     attempt.sink.close()
     claim, child = attempt.claim, attempt.child
-    write = plan_write(claim, outcome)
-    if write is None:
-        log.info("attempt abandoned, its lease is gone", epoch=claim.epoch)
-        return None, None
-    is_claiming = following is not None and not child.table.is_stopping
-    wanted = _wanted(child, following) if is_claiming and following is not None else None
-    at = monotonic()
-    try:
-        won, claimed = write_fenced(
-            child.connection, claim.id, claim.epoch, write, worker=child.worker, following=wanted
+    if isinstance(outcome, Succeeded):
+        attempt.bundle.end(
+            Success(
+                id=claim.id,
+                epoch=claim.epoch,
+                result=outcome.result,
+                began_seconds=attempt.began_seconds,
+                took_seconds=monotonic() - attempt.began_at,
+            )
         )
+        return None
+    planned = plan_write(claim, outcome, began_seconds=attempt.began_seconds)
+    if planned is None:
+        log.info("attempt abandoned, its lease is gone", epoch=claim.epoch)
+        return None
+    try:
+        won = write_fenced(child.connection, planned, worker=child.worker)
     except BROKEN as error:
         log.warning("attempt left to the rescue", reason=str(error)[:200], epoch=claim.epoch)
-        return None, None
-    return (write if won else None), (None if claimed is None else Claimed(claimed, at))
+        return None
+    return planned.write if won else None

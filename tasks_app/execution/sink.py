@@ -3,9 +3,9 @@
 The store, on the pool child's connection.
 
 User code only leaves values in memory and rings a bell; one flusher thread per child carries them
-away: progress coalesced (the latest wins, at most four a second), log lines in chunks (at most one
-a second). What is left at the end is written before the finish. Nothing but `once` ever raises into
-a handler.
+away (and writes late successes of bundles): progress coalesced (the latest wins, at most four a
+second), log lines in chunks (at most one a second). What is left at the end is written before the
+finish. Nothing but `once` ever raises into a handler.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 import psycopg
@@ -49,7 +49,7 @@ class AttemptSink:
         self,
         claim: Claim,
         connection: Connection,
-        bell: queue.SimpleQueue[AttemptSink],
+        bell: queue.SimpleQueue[Flushable],
         *,
         lines: LogBuffer,
         interrupts: Interrupts,
@@ -202,21 +202,31 @@ def _detail_json(progress: Progress) -> str | None:
     return None if "\\u0000" in text else text
 
 
+class Flushable(Protocol):
+    """What writes late: an attempt's reports, a bundle's successes."""
+
+    def flush(self) -> float | None:
+        """Write what is due; gives the seconds until more is, None where nothing waits."""
+
+
 class Flusher(threading.Thread):
-    """Carries the reports of whatever attempt rings; asleep while nobody does."""
+    """Writes for whatever rings, until nothing of it waits; asleep while nobody does."""
 
     def __init__(self) -> None:
         super().__init__(name="taskmill-flusher", daemon=True)
-        self.bell: queue.SimpleQueue[AttemptSink] = queue.SimpleQueue()
+        self.bell: queue.SimpleQueue[Flushable] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Flush for ever."""
-        waiting: AttemptSink | None = None
+        waiting: dict[int, Flushable] = {}
         pause: float | None = None
         while True:
             with contextlib.suppress(queue.Empty):
-                waiting = self.bell.get(timeout=pause)
-            pause = None if waiting is None else waiting.flush()
+                rung = self.bell.get(timeout=pause)
+                waiting[id(rung)] = rung
+            pauses = {key: one.flush() for key, one in waiting.items()}
+            waiting = {key: one for key, one in waiting.items() if pauses[key] is not None}
+            pause = min((one for one in pauses.values() if one is not None), default=None)
 
 
 class LogCapture(logging.Handler):

@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import mmap
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 WORDS_PER_SLOT: Final = 16
 HEADER_WORDS: Final = 16
+MOST_MEMBERS: Final = 100
 _READ_TRIES: Final = 100
+_WORDS_PER_MEMBER: Final = 3
+_MEMBER_WORDS: Final = 2 + MOST_MEMBERS * _WORDS_PER_MEMBER
 
 _SEQUENCE, _PID, _ID_HIGH, _ID_LOW, _EPOCH, _CLAIMED_AT, _DEADLINE, _RUN = range(8)
 _CANCEL_RUN, _INTERRUPT_RUN, _INTERRUPT_KIND, _TAKEN_RUN = range(8, 12)
@@ -57,7 +61,8 @@ class SlotTable:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._memory = mmap.mmap(-1, (HEADER_WORDS + size * WORDS_PER_SLOT) * 8)
+        self._members_at = HEADER_WORDS + size * WORDS_PER_SLOT
+        self._memory = mmap.mmap(-1, (self._members_at + size * _MEMBER_WORDS) * 8)
         self._words = memoryview(self._memory).cast("Q")
         self._floats = memoryview(self._memory).cast("B").cast("d")
 
@@ -99,6 +104,36 @@ class SlotTable:
         words[base + _PID] = pid
         words[base + _EPOCH] = 0
         words[base + _SEQUENCE] += 1
+
+    def publish_members(self, index: int, members: Sequence[tuple[uuid.UUID, int]]) -> None:
+        """Say by the child what it holds: at most `MOST_MEMBERS` task ids with their epochs."""
+        words, base = self._words, self._members_at + index * _MEMBER_WORDS
+        words[base] |= 1
+        words[base + 1] = len(members)
+        at = base + 2
+        for task_id, epoch in members:
+            number = task_id.int
+            words[at], words[at + 1] = number >> 64, number & 0xFFFF_FFFF_FFFF_FFFF
+            words[at + 2] = epoch
+            at += _WORDS_PER_MEMBER
+        words[base] += 1
+
+    def members(self, index: int) -> list[tuple[uuid.UUID, int]]:
+        """Give what a child said that it holds, the running and the ended ones included.
+
+        Empty where it died while it wrote: what it had claimed is rescued then.
+        """
+        words, base = self._words, self._members_at + index * _MEMBER_WORDS
+        for _ in range(_READ_TRIES):
+            before = words[base]
+            count = min(words[base + 1], MOST_MEMBERS)
+            found = words[base + 2 : base + 2 + count * _WORDS_PER_MEMBER].tolist()
+            if before % 2 == 0 and words[base] == before:
+                return [
+                    (uuid.UUID(int=found[at] << 64 | found[at + 1]), found[at + 2])
+                    for at in range(0, len(found), _WORDS_PER_MEMBER)
+                ]
+        return []
 
     def read(self, index: int) -> Running | None:
         """Give what a child runs; None for nothing, or where it died while it wrote."""

@@ -9,7 +9,7 @@ never force it. All times are the database's (`taskmill_now()`); a worker's stat
 neither begin nor commit. Anchors: reliability protocol 1.2 to 1.8; docs/adr/0003-transitions.md.
 """
 
-from tasks_app.transitions.claiming import Claim, HintClaim, claim
+from tasks_app.transitions.claiming import Claim, Hint, claim
 from tasks_app.transitions.deciding import dispatch
 from tasks_app.transitions.dispatching import (
     DispatchedTask,
@@ -36,24 +36,25 @@ from tasks_app.transitions.recovering import expire_pending, expire_running, los
 from tasks_app.transitions.submitting import InsertedTask, NewTask, insert_tasks
 from tasks_app.transitions.unblocking import START, Unblocked, unblock
 from tasks_app.transitions.working import (
+    Success,
     confirm_cancel,
     fail,
     interrupt,
     record_stale,
     retry,
     succeed,
-    succeed_and_claim,
 )
 
 __all__ = [
     "START",
     "Claim",
     "DispatchedTask",
-    "HintClaim",
+    "Hint",
     "InsertedTask",
     "LeaseAnswer",
     "NewTask",
     "QueueRoom",
+    "Success",
     "Unblocked",
     "cancel_delivered",
     "claim",
@@ -85,7 +86,6 @@ __all__ = [
     "retry",
     "revise",
     "succeed",
-    "succeed_and_claim",
     "sweep",
     "take_back",
     "unblock",

@@ -1,8 +1,9 @@
-"""Verb claim: the right of one worker to make one attempt, taken by the hint's number."""
+"""Verb claim: the right of one worker to make attempts, taken by the numbers of the hints."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,7 +47,15 @@ class Claim:
         return self.max_retry + 1 - self.attempts_made
 
 
-CLAIM_PARTS = f"""claimed AS (
+_CLAIM = f"""
+WITH hint AS MATERIALIZED (
+    SELECT t.id, h.place
+    FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]) WITH ORDINALITY AS h(id, seq, place)
+    JOIN taskmill_task t ON t.id = h.id
+    WHERE {STATE} = 'dispatched' AND t.dispatch_seq = h.seq
+      AND (t.queue_deadline IS NULL OR t.queue_deadline > taskmill_now())
+    ORDER BY t.id FOR UPDATE OF t
+), claimed AS (
     UPDATE taskmill_task t SET
         state = 'running', epoch = t.epoch + 1, attempt = t.attempt + 1,
         lease_owner = %(owner)s, worker = %(worker)s,
@@ -54,68 +63,51 @@ CLAIM_PARTS = f"""claimed AS (
         run_deadline = taskmill_now() + make_interval(secs => t.process_timeout),
         queue_deadline = NULL, started_at = taskmill_now(), sweeps = 0, hand_backs = 0,
         progress = 0, progress_message = '', progress_detail = NULL, {TOUCH}
-    WHERE t.id = %(hint)s::uuid AND {STATE} = 'dispatched' AND t.dispatch_seq = %(seq)s
-      AND (t.queue_deadline IS NULL OR t.queue_deadline > taskmill_now())
+    FROM hint h WHERE t.id = h.id
     RETURNING {MOVED}, t.attempt_base, t.max_retry, t.type, t.queue, t.priority, t.payload,
         t.metadata, t.tags,
         t.retry_policy, t.run_deadline, t.process_timeout, t.traceparent, t.worker,
-        t.root, t.depth
+        t.root, t.depth, h.place
 ), {
     event(
         kind="'task.started'",
         from_state="'dispatched'",
         actor="m.worker",
         moved="claimed",
-        name="started",
+        order="place",
     )
-}"""  # noqa: S608 - built from constants
-"""The CTEs of a claim; `claimed` is its row."""
-
-CLAIM_ROW = """m.id, m.epoch, m.attempt, m.attempt_base, m.max_retry, m.type, m.queue, m.priority,
-    m.payload, m.metadata, m.tags,
-    m.retry_policy, m.run_deadline, m.process_timeout, m.traceparent, m.tenant_id, n.slug,
-    m.root, m.depth"""
-"""The columns of `Claim`, of `claimed m JOIN taskmill_tenant n`."""
-
-_CLAIM = f"""
-WITH {CLAIM_PARTS}
-SELECT {CLAIM_ROW} FROM claimed m JOIN taskmill_tenant n ON n.id = m.tenant_id
+}
+SELECT m.id, m.epoch, m.attempt, m.attempt_base, m.max_retry, m.type, m.queue, m.priority,
+    m.payload, m.metadata, m.tags, m.retry_policy, m.run_deadline, m.process_timeout,
+    m.traceparent, m.tenant_id, n.slug, m.root, m.depth
+FROM claimed m JOIN taskmill_tenant n ON n.id = m.tenant_id ORDER BY m.place
 """  # noqa: S608 - built from constants
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HintClaim:
-    """A claim to make: of the attempt that a hint names, for a worker.
+Hint = tuple[uuid.UUID, int]
+"""A task's id and the number of its dispatch; an older number than the row's claims nothing."""
 
-    Attributes:
-        dispatch_seq: from the hint; an older hint claims nothing.
+
+def claim(
+    cursor: Cursor, hints: Sequence[Hint], *, owner: str, worker: str, lease_seconds: float
+) -> list[Claim]:
+    """Take the attempts that the hints of a message name, in one statement.
+
+    Args:
+        hints: of different tasks.
         owner: the worker process's id, which its lease keeper renews by.
         worker: `host:pid` for people.
-    """
-
-    task_id: uuid.UUID
-    dispatch_seq: int
-    owner: str
-    worker: str
-    lease_seconds: float
-
-    def values(self) -> dict[str, Any]:
-        """Give the parameters of `CLAIM_PARTS`."""
-        return {
-            "hint": self.task_id,
-            "seq": self.dispatch_seq,
-            "owner": self.owner,
-            "worker": self.worker,
-            "lease": self.lease_seconds,
-        }
-
-
-def claim(cursor: Cursor, wanted: HintClaim) -> Claim | None:
-    """Take the attempt that a hint names.
 
     Returns:
-        The claim, or None: drop the hint (it is a duplicate, stale, cancelled or expired one).
+        The claims in the order of the hints. Those that claim nothing are missing: drop them (they
+        are duplicates, stale, or of cancelled or expired tasks).
     """
-    cursor.execute(_CLAIM, wanted.values())
-    row = cursor.fetchone()
-    return None if row is None else Claim(*row)
+    values = {
+        "ids": [hint[0] for hint in hints],
+        "seqs": [hint[1] for hint in hints],
+        "owner": owner,
+        "worker": worker,
+        "lease": lease_seconds,
+    }
+    cursor.execute(_CLAIM, values)
+    return [Claim(*row) for row in cursor.fetchall()]

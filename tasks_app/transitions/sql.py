@@ -67,6 +67,7 @@ def attempt(
     error: str = "NULL::jsonb",
     traceback: str = "''",
     number: str = "m.attempt",
+    finished: str = "m.updated_at",
 ) -> str:
     """Give the CTE that writes the ended attempt of each moved row; arguments are SQL over `m`."""
     return f"""ended AS (
@@ -74,7 +75,7 @@ def attempt(
             (task_id, tenant_id, epoch, attempt, worker, outcome, queued_at, started_at,
             finished_at, error, traceback)
         SELECT m.id, m.tenant_id, m.epoch, {number}, m.worker, {outcome}, m.queued_at,
-            m.started_at, m.updated_at, {error}, {traceback}
+            m.started_at, {finished}, {error}, {traceback}
         FROM moved m
     )"""  # noqa: S608 - arguments are constants of this package
 

@@ -9,9 +9,10 @@ stays silent.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tasks_app.db import Cursor
-from tasks_app.transitions.claiming import CLAIM_PARTS, CLAIM_ROW, Claim, HintClaim
 from tasks_app.transitions.sql import (
     ENDED,
     MOVED,
@@ -21,58 +22,86 @@ from tasks_app.transitions.sql import (
     TOUCH,
     attempt,
     event,
-    reason,
 )
 
 _GUARD = (
     f"WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND {STATE} IN ('running', 'cancelling')"
 )
 
-_SUCCEED_PARTS = f"""moved AS (
-    UPDATE taskmill_task t SET state = 'success', result = %(result)s::jsonb, error = NULL, progress
-        = 100,
+_BEGAN = "started_at = t.started_at + make_interval(secs => %(began)s::float8)"
+
+_SUCCEED = f"""
+WITH done AS MATERIALIZED (
+    SELECT t.id, d.result, d.began, d.took, d.place
+    FROM unnest(%(ids)s::uuid[], %(epochs)s::bigint[], %(results)s::jsonb[], %(began)s::float8[],
+        %(took)s::float8[]) WITH ORDINALITY AS d(id, epoch, result, began, took, place)
+    JOIN taskmill_task t ON t.id = d.id
+    WHERE t.epoch = d.epoch AND {STATE} IN ('running', 'cancelling')
+    ORDER BY t.id FOR UPDATE OF t
+), moved AS (
+    UPDATE taskmill_task t SET state = 'success', result = d.result, error = NULL, progress = 100,
+        started_at = t.started_at + make_interval(secs => d.began),
         finished_at = greatest(t.updated_at, taskmill_now()), {NO_LEASE}, {TOUCH}
-    {_GUARD} RETURNING {ENDED}
-), {event(kind="'task.succeeded'", from_state=PROCESSING_FROM, actor="m.worker")},
-{attempt(outcome="'success'")}"""  # noqa: S608 - built from constants
-
-_SUCCEED = f"WITH {_SUCCEED_PARTS} SELECT 1 FROM moved"  # noqa: S608 - built from constants
-
-_SUCCEED_AND_CLAIM = f"""
-WITH {_SUCCEED_PARTS}, {CLAIM_PARTS}, next AS (
-    SELECT {CLAIM_ROW} FROM claimed m JOIN taskmill_tenant n ON n.id = m.tenant_id
-)
-SELECT EXISTS (SELECT FROM moved), next.* FROM (SELECT) one LEFT JOIN next ON true
+    FROM done d WHERE t.id = d.id RETURNING {ENDED}, d.took, d.place
+), {
+    event(
+        kind="'task.succeeded'",
+        from_state=PROCESSING_FROM,
+        actor="m.worker",
+        order="place",
+    )
+},
+{
+    attempt(
+        outcome="'success'",
+        finished="least(m.updated_at, m.started_at + make_interval(secs => m.took))",
+    )
+}
+SELECT id FROM moved
 """  # noqa: S608 - built from constants
 
 
-def succeed(cursor: Cursor, task_id: uuid.UUID, *, epoch: int, result: str) -> bool:
-    """Store a result (JSON text) and end the task; False where the epoch is not current."""
-    cursor.execute(_SUCCEED, {"id": task_id, "epoch": epoch, "result": result})
-    return cursor.fetchone() is not None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Success:
+    """An attempt that came to its end.
+
+    Attributes:
+        result: JSON text.
+        began_seconds: from its claim to the call of the handler.
+        took_seconds: from then to its end; None for "until it is written".
+    """
+
+    id: uuid.UUID
+    epoch: int
+    result: str
+    began_seconds: float = 0.0
+    took_seconds: float | None = None
 
 
-def succeed_and_claim(
-    cursor: Cursor, task_id: uuid.UUID, *, epoch: int, result: str, following: HintClaim
-) -> tuple[bool, Claim | None]:
-    """Do `succeed` and `claim` in one statement: half the commits where tasks travel together.
+def succeed(cursor: Cursor, ended: Sequence[Success]) -> set[uuid.UUID]:
+    """Store the results of attempts and end their tasks, in one statement.
 
     Args:
-        following: of another task.
+        ended: of different tasks.
 
     Returns:
-        What each of the two gives; neither depends on the other.
+        The tasks that ended; the epochs of the others were not current.
     """
-    values = {"id": task_id, "epoch": epoch, "result": result} | following.values()
-    cursor.execute(_SUCCEED_AND_CLAIM, values)
-    is_taken, *row = cursor.fetchone()
-    return is_taken, None if row[0] is None else Claim(*row)
+    values = {
+        "ids": [one.id for one in ended],
+        "epochs": [one.epoch for one in ended],
+        "results": [one.result for one in ended],
+        "began": [one.began_seconds for one in ended],
+        "took": [one.took_seconds for one in ended],
+    }
+    cursor.execute(_SUCCEED, values)
+    return {row[0] for row in cursor.fetchall()}
 
 
 _FAIL = f"""
 WITH moved AS (
     UPDATE taskmill_task t SET state = %(state)s, error = %(error)s::jsonb, frame = %(frame)s,
-        finished_at = greatest(t.updated_at, taskmill_now()), {NO_LEASE}, {TOUCH}
+        {_BEGAN}, finished_at = greatest(t.updated_at, taskmill_now()), {NO_LEASE}, {TOUCH}
     {_GUARD} RETURNING {ENDED}
 ), {
     event(
@@ -96,6 +125,7 @@ def fail(
     error: str,
     traceback: str = "",
     frame: str | None = None,
+    began_seconds: float = 0.0,
 ) -> bool:
     """End the task as `failed`, `error` or `timeout`; False where the epoch is not current.
 
@@ -103,6 +133,7 @@ def fail(
         error: the JSON text of `{code, type, message, retryable, attempt}`.
         frame: where the handler's own code raised, at most 200 characters; part of the cause that
             dead letters are grouped by.
+        began_seconds: from its claim to the call of the handler.
     """
     outcome = "timeout" if state == "timeout" else "failed"
     values = {
@@ -113,6 +144,7 @@ def fail(
         "traceback": traceback,
         "frame": frame,
         "outcome": outcome,
+        "began": began_seconds,
     }
     cursor.execute(_FAIL, values)
     return cursor.fetchone() is not None
@@ -123,7 +155,7 @@ WITH moved AS (
     UPDATE taskmill_task t SET
         state = CASE WHEN t.state = 'running' THEN 'retrying' ELSE 'cancelled' END, error =
             %(error)s::jsonb,
-        run_at = taskmill_now() + make_interval(secs => %(delay)s::float8),
+        run_at = taskmill_now() + make_interval(secs => %(delay)s::float8), {_BEGAN},
         finished_at = CASE WHEN t.state = 'cancelling' THEN greatest(t.updated_at, taskmill_now())
             END, {NO_LEASE}, {TOUCH}
     {_GUARD} RETURNING {ENDED}
@@ -149,8 +181,13 @@ def retry(
     error: str,
     traceback: str = "",
     is_timeout: bool = False,
+    began_seconds: float = 0.0,
 ) -> str | None:
     """End the attempt and plan the next one; a task asked to stop ends as cancelled instead.
+
+    Args:
+        error: the JSON text of `{code, type, message, retryable, attempt}`.
+        began_seconds: from its claim to the call of the handler.
 
     Returns:
         The new state, or None where the epoch is not current.
@@ -162,15 +199,21 @@ def retry(
         "delay": delay_seconds,
         "error": error,
         "traceback": traceback,
+        "outcome": outcome,
+        "began": began_seconds,
     }
-    cursor.execute(_RETRY, values | {"outcome": outcome})
+    cursor.execute(_RETRY, values)
     row = cursor.fetchone()
     return None if row is None else str(row[0])
 
 
 _INTERRUPT = f"""
 WITH old AS MATERIALIZED (
-    SELECT id, queued_at FROM taskmill_task t {_GUARD} FOR UPDATE
+    SELECT t.id, t.queued_at
+    FROM unnest(%(ids)s::uuid[], %(epochs)s::bigint[]) AS i(id, epoch)
+    JOIN taskmill_task t ON t.id = i.id
+    WHERE t.epoch = i.epoch AND {STATE} IN ('running', 'cancelling')
+    ORDER BY t.id FOR UPDATE OF t
 ), moved AS (
     UPDATE taskmill_task t SET
         state = CASE WHEN t.state = 'running' THEN 'queued' ELSE 'cancelled' END,
@@ -184,23 +227,36 @@ WITH old AS MATERIALIZED (
         kind="'task.' || m.state",
         from_state=PROCESSING_FROM,
         actor="m.worker",
-        data=reason("worker_shutdown"),
+        data="jsonb_build_object('reason', %(reason)s::text)",
     )
 },
 {attempt(outcome="'interrupted'", number="m.attempt + (m.state = 'queued')::int")}
-SELECT m.state, pg_notify('taskmill_dispatch', m.queue) FROM moved m
+SELECT m.id, m.state, (SELECT count(pg_notify('taskmill_dispatch', q.queue))
+    FROM (SELECT DISTINCT queue FROM moved) q)
+FROM moved m
 """  # noqa: S608 - built from constants
 
 
-def interrupt(cursor: Cursor, task_id: uuid.UUID, *, epoch: int) -> str | None:
-    """Hand a task back from a stopping worker: the attempt is refunded, the epoch is not.
+def interrupt(
+    cursor: Cursor, held: Sequence[tuple[uuid.UUID, int]], *, reason: str
+) -> dict[uuid.UUID, str]:
+    """Hand attempts back that a worker will not make or not end: refunded, the epochs are not.
+
+    Args:
+        held: task ids with the epochs of their claims.
+        reason: for the events: `worker_shutdown`, `held_up` (another task of its message runs
+            long), `worker_lost` (the child that was to run it died).
 
     Returns:
-        The new state, or None where the epoch is not current.
+        The new states; tasks whose epoch is not current are missing.
     """
-    cursor.execute(_INTERRUPT, {"id": task_id, "epoch": epoch})
-    row = cursor.fetchone()
-    return None if row is None else str(row[0])
+    values = {
+        "ids": [one[0] for one in held],
+        "epochs": [one[1] for one in held],
+        "reason": reason,
+    }
+    cursor.execute(_INTERRUPT, values)
+    return {row[0]: str(row[1]) for row in cursor.fetchall()}
 
 
 _CANCELLED_DATA = """jsonb_build_object('how', %(how)s::text, 'by', m.cancel_requested_by,

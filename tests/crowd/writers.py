@@ -18,6 +18,7 @@ from psycopg import Rollback
 from tasks_app import transitions
 from tasks_app.db import connect
 from tasks_app.progress import save_progress
+from tests.attempts import claim_one, succeed_one
 from tests.factories import ERROR
 
 GROUPS = 8
@@ -90,14 +91,7 @@ class Writer(threading.Thread):
     def _begin(self, cursor: Any) -> int:
         tasks, _ = transitions.dispatch(cursor, queue=self.queue, room=3)
         for task in tasks:
-            wanted = transitions.HintClaim(
-                task_id=task.id,
-                dispatch_seq=task.dispatch_seq,
-                owner=self.queue,
-                worker="crowd:1",
-                lease_seconds=600,
-            )
-            claim = transitions.claim(cursor, wanted)
+            claim = claim_one(cursor, (task.id, task.dispatch_seq), owner=self.queue)
             assert claim is not None
             self._running[task.id] = (claim.epoch, 0.0)
         return len(tasks)
@@ -122,6 +116,6 @@ class Writer(threading.Thread):
     def _end_task(self, cursor: Any, task_id: uuid.UUID, epoch: int) -> None:
         del self._running[task_id]
         if self._chance.random() < 0.8:
-            assert transitions.succeed(cursor, task_id, epoch=epoch, result='{"ok": true}')
+            assert succeed_one(cursor, task_id, epoch=epoch)
         else:
             assert transitions.fail(cursor, task_id, epoch=epoch, state="failed", error=_ERROR)

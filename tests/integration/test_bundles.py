@@ -40,9 +40,9 @@ def sizes() -> dict[str, int]:
 
 def test_only_types_that_were_fast_and_well_lately_travel_together() -> None:
     for _ in range(19):
-        run_one(0.001)
+        run_one(0.0001)
     assert sizes() == {}
-    run_one(0.001)
+    run_one(0.0001)
     assert sizes() == {"demo.echo": MOST_IN_BUNDLE}
     for _ in range(5):
         run_one(0.02)

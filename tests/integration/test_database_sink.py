@@ -20,6 +20,7 @@ from tasks_app.execution.sink import AttemptSink
 from tasks_app.execution.slots import SlotTable
 from tasks_app.models import Task
 from tasks_app.models.history import LogChunk
+from tests.attempts import claim_one, interrupt_one
 from tests.factories import make_task, task_column
 from tests.sink_contract import SinkContract
 
@@ -34,15 +35,9 @@ class InDatabase:
         self._start()
 
     def _start(self) -> None:
-        wanted = transitions.HintClaim(
-            task_id=self._task_id,
-            dispatch_seq=task_column(self._task_id, "dispatch_seq"),
-            owner="tests",
-            worker="tests:1",
-            lease_seconds=600,
-        )
+        hint = (self._task_id, task_column(self._task_id, "dispatch_seq"))
         with connection.cursor() as cursor:
-            claim = transitions.claim(cursor, wanted)
+            claim = claim_one(cursor, hint)
         assert claim is not None
         self._claim = claim
         self._run = self._table.publish(
@@ -62,7 +57,7 @@ class InDatabase:
 
     def next_attempt(self) -> AttemptSink:
         with connection.cursor() as cursor:
-            assert transitions.interrupt(cursor, self._task_id, epoch=self._claim.epoch)
+            assert interrupt_one(cursor, self._task_id, epoch=self._claim.epoch)
             transitions.dispatch(cursor, queue="default", room=1)
         self._start()
         return self._sink

@@ -12,6 +12,7 @@ from django.db import connection
 from tasks_app import transitions
 from tasks_app.models import Event, Task, Tenant, UniqueHold
 from tests import task_handlers  # noqa: F401 - registers the types
+from tests.attempts import claim_one, interrupt_one
 from tests.factories import drive, make_key, make_task, make_tenant, task_state
 from tests.integration.api_client import Api, pointers
 
@@ -190,14 +191,7 @@ def test_a_hint_of_a_debounced_task_becomes_stale(api: Api) -> None:
         [hint], _ = transitions.dispatch(cursor, queue="default", room=1)
         api.post("/tasks", debounced(2, wait=9, max_wait=60))
         assert task_state(task_id) == "scheduled"
-        wanted = transitions.HintClaim(
-            task_id=hint.id,
-            dispatch_seq=hint.dispatch_seq,
-            owner="w",
-            worker="w:1",
-            lease_seconds=60,
-        )
-        assert transitions.claim(cursor, wanted) is None
+        assert claim_one(cursor, (hint.id, hint.dispatch_seq)) is None
 
 
 def test_once_it_runs_the_next_submission_waits_beside_it(api: Api) -> None:
@@ -208,7 +202,7 @@ def test_once_it_runs_the_next_submission_waits_beside_it(api: Api) -> None:
     assert second.json()["id"] != first
     assert api.post("/tasks", debounced(3, wait=0)).json()["id"] == second.json()["id"]
     with connection.cursor() as cursor:
-        assert transitions.interrupt(cursor, uuid.UUID(first), epoch=1)
+        assert interrupt_one(cursor, uuid.UUID(first), epoch=1)
     assert api.post("/tasks", debounced(4, wait=0)).json()["id"] == second.json()["id"]
     assert Task.objects.get(id=first).payload == {"n": 1}
 

@@ -15,7 +15,6 @@ from tests.factories import make_tenant
 pytestmark = pytest.mark.django_db
 
 TASKS = 300
-WORKER = {"owner": "owner", "worker": "worker", "lease_seconds": 15.0}
 
 
 def plan_of(cursor: Any, statement: str, values: dict[str, Any]) -> str:
@@ -44,37 +43,36 @@ def dispatched(db: None) -> list[transitions.DispatchedTask]:
         return transitions.dispatch(cursor, queue="default", room=TASKS)[0]
 
 
-def wanted(hint: transitions.DispatchedTask) -> transitions.HintClaim:
-    return transitions.HintClaim(task_id=hint.id, dispatch_seq=hint.dispatch_seq, **WORKER)
+def hints_of(tasks: list[transitions.DispatchedTask]) -> list[transitions.Hint]:
+    return [(task.id, task.dispatch_seq) for task in tasks]
 
 
-def test_a_claim_finds_its_row_by_the_key(dispatched: list[transitions.DispatchedTask]) -> None:
-    with connection.cursor() as cursor:
-        plan = plan_of(cursor, claiming._CLAIM, wanted(dispatched[0]).values())
-    assert "taskmill_task_pkey" in plan
-    assert "task_dispatched" not in plan
-
-
-def test_a_finish_that_claims_finds_both_rows_by_the_key(
-    dispatched: list[transitions.DispatchedTask],
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_claim_finds_its_rows_by_the_key(
+    dispatched: list[transitions.DispatchedTask], count: int
 ) -> None:
-    first, second, *_ = dispatched
-    values = {"id": first.id, "epoch": 1, "result": "{}"} | wanted(second).values()
+    chosen = hints_of(dispatched[:count])
+    values = {"ids": [one[0] for one in chosen], "seqs": [one[1] for one in chosen]}
     with connection.cursor() as cursor:
-        assert transitions.claim(cursor, wanted(first))
-        plan = plan_of(cursor, working._SUCCEED_AND_CLAIM, values)
+        plan = plan_of(
+            cursor, claiming._CLAIM, values | {"owner": "o", "worker": "w", "lease": 15.0}
+        )
     assert plan.count("taskmill_task_pkey") == 2
     assert "task_dispatched" not in plan
-    assert "task_leases" not in plan
 
 
-def test_a_finish_finds_its_row_by_the_key(dispatched: list[transitions.DispatchedTask]) -> None:
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_finish_finds_its_rows_by_the_key(
+    dispatched: list[transitions.DispatchedTask], count: int
+) -> None:
     with connection.cursor() as cursor:
-        for hint in dispatched:
-            assert transitions.claim(cursor, wanted(hint))
-        plan = plan_of(
-            cursor, working._SUCCEED, {"id": dispatched[0].id, "epoch": 1, "result": "{}"}
+        claims = transitions.claim(
+            cursor, hints_of(dispatched), owner="o", worker="w", lease_seconds=15
         )
-    assert "taskmill_task_pkey" in plan
+        ids = [claim.id for claim in claims[:count]]
+        numbers = [1] * count
+        values = {"ids": ids, "epochs": numbers, "results": ["{}"] * count}
+        plan = plan_of(cursor, working._SUCCEED, values | {"began": numbers, "took": numbers})
+    assert plan.count("taskmill_task_pkey") == 2
     assert "task_leases" not in plan
     assert "task_run_deadline" not in plan

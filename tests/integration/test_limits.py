@@ -18,6 +18,7 @@ from tasks_app.services.caller import Caller
 from tasks_app.services.limits import change_key_limit, change_type_limit
 from tasks_app.services.queues import change_queue
 from tasks_app.transitions import unblocking
+from tests.attempts import succeed_one
 from tests.engines import Dispatcher, dispatcher, new_queue, read_hints
 from tests.factories import claim, make_task, make_tenant, make_worker, task_column, task_state
 from tests.processes import wait_for
@@ -62,7 +63,7 @@ def tenant() -> Tenant:
 def finish(task_id: uuid.UUID) -> None:
     epoch = claim(task_id)
     with connection.cursor() as cursor:
-        assert transitions.succeed(cursor, task_id, epoch=epoch, result="{}")
+        assert succeed_one(cursor, task_id, epoch=epoch)
 
 
 def out(queue: str) -> int:

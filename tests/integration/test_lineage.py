@@ -11,11 +11,12 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from tasks_app import public, transitions
+from tasks_app import public
 from tasks_app.conf import conf
 from tasks_app.context import AttemptInfo, TaskContext, running_in
 from tasks_app.models import Task, Tenant
 from tests import task_handlers  # noqa: F401 - registers the types
+from tests.attempts import claim_one
 from tests.factories import drive, make_key, make_task, make_tenant
 from tests.integration.api_client import Api, pointers
 
@@ -75,10 +76,7 @@ def test_a_claim_hands_depth_and_root_on(tenant: Tenant) -> None:
     child = child_of(top)
     drive(child, "dispatched")
     with connection.cursor() as cursor:
-        wanted = transitions.HintClaim(
-            task_id=child, dispatch_seq=1, owner="w", worker="w:1", lease_seconds=60
-        )
-        claimed = transitions.claim(cursor, wanted)
+        claimed = claim_one(cursor, (child, 1))
     assert claimed is not None
     assert (claimed.root, claimed.depth) == (top, 1)
 

@@ -30,6 +30,7 @@ from tasks_app.loops import Health, Round, Stop, Turn
 from tasks_app.platform import Caller
 from tasks_app.progress import save_progress
 from tasks_app.services.queues import pause_queue
+from tests.attempts import succeed_one
 from tests.engines import running_loop, start_engine
 from tests.factories import claim, make_task, make_tenant
 from tests.mosquitto import (
@@ -112,10 +113,9 @@ def run_task(*, reports: int = 0, tenant: Any = None) -> uuid.UUID:
 
 
 def finish(task_id: uuid.UUID, epoch: int) -> None:
-    from tasks_app import transitions
 
     with connection.cursor() as cursor:
-        assert transitions.succeed(cursor, task_id, epoch=epoch, result="{}")
+        assert succeed_one(cursor, task_id, epoch=epoch)
 
 
 def statuses(messages: Iterable[Heard]) -> list[str]:

@@ -30,8 +30,11 @@ def connection(db: None) -> Iterator[psycopg.Connection[Any]]:
 
 
 MUST_BE_SEEN = (
-    "succeed and claim taken",
-    "succeed and claim refused",
+    "bundle partly claimed",
+    "succeed of a bundle taken",
+    "succeed of a bundle refused",
+    "interrupt of a bundle taken",
+    "interrupt of a bundle refused",
     "claim",
     "stale hint dropped",
     "hint dropped",

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from tasks_app import transitions
 from tasks_app.conf import conf
 from tasks_app.models import Queue, QueueOrder, Task
 from tasks_app.services.caller import Caller
 from tasks_app.services.queues import change_queue, pause_queue, resume_queue
 from tasks_app.transitions import deciding
+from tests.attempts import succeed_one
 from tests.engines import Dispatcher, dispatcher, new_queue, read_hints
 from tests.factories import claim, make_task, make_tenant, make_worker, task_state
 from tests.processes import wait_for
@@ -139,7 +139,7 @@ def test_no_more_tasks_of_a_queue_are_out_or_run_than_its_limit(
     change_queue(caller=caller, name=queue, columns={"concurrency": 5})
     assert bench.round().counts["dispatched"] == 2
     with connection.cursor() as cursor:
-        assert transitions.succeed(cursor, tasks[0], epoch=1, result="{}")
+        assert succeed_one(cursor, tasks[0], epoch=1)
     assert bench.round().counts["dispatched"] == 1
     assert Task.objects.filter(queue=queue, state="dispatched").count() == 5
 

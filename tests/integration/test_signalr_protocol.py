@@ -15,8 +15,8 @@ from django.db import connection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tasks_app import transitions
 from tasks_app.services.watch import Watch, make_watch_token
+from tests.attempts import succeed_one
 from tests.factories import make_key, make_task, make_tenant, task_column
 from tests.integration.test_signalr_client import finish, sequence
 from tests.processes import wait_for
@@ -291,7 +291,7 @@ def test_a_client_that_takes_nothing_is_cut_off_and_what_it_held_is_free(
     task_id = make_task(make_tenant("acme"), state="running")
     with connection.cursor() as cursor:
         epoch = task_column(task_id, "epoch")
-        transitions.succeed(cursor, task_id, epoch=epoch, result=json.dumps("x" * 900_000))
+        succeed_one(cursor, task_id, epoch=epoch, result=json.dumps("x" * 900_000))
     asked = call(1, "SubscribeToTask", str(task_id)).encode()
     with connect_raw(server, token) as one, connect_raw(server, token) as two:
         for raw in (one, two):

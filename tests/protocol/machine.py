@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from tasks_app import progress, transitions
+from tests.attempts import interrupt_one, succeed_one
 from tests.protocol.checkers import read_history, violations
 from tests.protocol.world import World
 
@@ -190,8 +191,8 @@ class Protocol(RuleBasedStateMachine):
         return multiple() if claim is None else claim
 
     def _claim(self, hint: Hint, owner: str) -> Held | None:
-        claim = transitions.claim(self.cursor, _wanted(hint, owner))
-        return self._claimed(claim, hint, owner)
+        claims = _claim(self.cursor, [hint], owner)
+        return self._claimed(claims[0] if claims else None, hint, owner)
 
     def _claimed(self, claim: transitions.Claim | None, hint: Hint, owner: str) -> Held | None:
         epoch = self.reference.claim(hint, owner, LEASE)
@@ -213,24 +214,37 @@ class Protocol(RuleBasedStateMachine):
         claimed = [self._claim(hint, owner) for hint in hints]
         return multiple(*(one for one in claimed if one is not None))
 
-    @rule(target=claims, claim=claims, hint=hints)
-    def hand_on(self, claim: Held, hint: Hint) -> Held | MultipleResults[Held]:
-        """As in a bundle: the end of one attempt and the claim of another are one statement."""
-        if claim[0] == hint[0]:
-            return multiple()
-        task_id, epoch, owner = claim
-        is_taken, found = transitions.succeed_and_claim(
-            self.cursor,
-            task_id,
-            epoch=epoch,
-            result='{"ok": 1}',
-            following=_wanted(hint, owner),
-        )
-        wanted = self.reference.finish(task_id, epoch, "success", "success")
-        assert is_taken == (wanted is not None)
-        self._count_stale("succeed and claim", is_taken=is_taken, claim=claim)
-        claimed = self._claimed(found, hint, owner)
-        return multiple() if claimed is None else claimed
+    @rule(
+        target=claims,
+        chosen=st.lists(hints, min_size=2, max_size=5, unique_by=lambda hint: hint[0]),
+        owner=st.sampled_from(WORKERS),
+    )
+    def deliver_bundle(self, chosen: list[Hint], owner: str) -> MultipleResults[Held]:
+        """Hints of one message, good and stale ones, are claimed in one statement."""
+        found = {one.id: one for one in _claim(self.cursor, chosen, owner)}
+        claimed = [self._claimed(found.get(hint[0]), hint, owner) for hint in chosen]
+        self.seen["bundle partly claimed"] += None in claimed and any(claimed)
+        return multiple(*(one for one in claimed if one is not None))
+
+    @rule(
+        chosen=st.lists(claims, min_size=2, max_size=5, unique_by=lambda claim: claim[0]),
+        what=st.sampled_from(["succeed", "succeed", "interrupt"]),
+    )
+    def end_bundle(self, chosen: list[Held], what: str) -> None:
+        """Claims, current and past ones, end well or are handed back in one statement."""
+        if what == "succeed":
+            ended = [transitions.Success(id=one[0], epoch=one[1], result="1") for one in chosen]
+            taken = transitions.succeed(self.cursor, ended)
+            wanted = [self.reference.finish(*one[:2], "success", "success") for one in chosen]
+        else:
+            held = [one[:2] for one in chosen]
+            taken = set(transitions.interrupt(self.cursor, held, reason="held_up"))
+            wanted = [self.reference.interrupt(*one) for one in held]
+        is_taken = [one is not None for one in wanted]
+        assert [one[0] in taken for one in chosen] == is_taken
+        for claim, was_taken in zip(chosen, is_taken, strict=True):
+            self.seen[f"{what} of a bundle {'taken' if was_taken else 'refused'}"] += 1
+            self._count_stale(what, is_taken=was_taken, claim=claim)
 
     @rule(owner=st.sampled_from(WORKERS), what=st.sampled_from(["crash", "renew", "renew"]))
     def lease(self, owner: str, what: str) -> None:
@@ -278,7 +292,7 @@ class Protocol(RuleBasedStateMachine):
             assert progress.find_once(self.cursor, task.id, key) == (task.once[key],)
 
     def succeed(self, claim: Held) -> None:
-        is_taken = transitions.succeed(self.cursor, claim[0], epoch=claim[1], result='{"ok": 1}')
+        is_taken = succeed_one(self.cursor, claim[0], epoch=claim[1])
         wanted = self.reference.finish(*claim[:2], "success", "success")
         assert is_taken == (wanted is not None)
         self._count_stale("succeed", is_taken=is_taken, claim=claim)
@@ -306,7 +320,7 @@ class Protocol(RuleBasedStateMachine):
         self._count_stale("retry", is_taken=state is not None, claim=claim)
 
     def interrupt(self, claim: Held) -> None:
-        state = transitions.interrupt(self.cursor, claim[0], epoch=claim[1])
+        state = interrupt_one(self.cursor, claim[0], epoch=claim[1])
         assert state == self.reference.interrupt(*claim[:2])
         self._count_stale("interrupt", is_taken=state is not None, claim=claim)
 
@@ -486,11 +500,5 @@ def _hint(task_id: uuid.UUID, seq: int) -> transitions.DispatchedTask:
     return transitions.DispatchedTask(task_id, seq, "demo.echo", "a", 20)
 
 
-def _wanted(hint: Hint, owner: str) -> transitions.HintClaim:
-    return transitions.HintClaim(
-        task_id=hint[0],
-        dispatch_seq=hint[1],
-        owner=owner,
-        worker=f"{owner}:1",
-        lease_seconds=LEASE,
-    )
+def _claim(cursor: Any, hints: list[Hint], owner: str) -> list[transitions.Claim]:
+    return transitions.claim(cursor, hints, owner=owner, worker=f"{owner}:1", lease_seconds=LEASE)

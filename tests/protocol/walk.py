@@ -23,7 +23,7 @@ class Walk:
         """Take the steps, checking after each, then heal."""
         moves = (
             *(self._submit, self._serve, self._work, self._dispatch, self._maintain) * 3,
-            *(self._deliver, self._hand_on, self._hints, self._clock) * 2,
+            *(self._deliver, self._bundle, self._hints, self._clock) * 2,
             *(self._drop, self._lease, self._cancel, self._redrive, self._revise),
         )
         try:
@@ -65,12 +65,16 @@ class Walk:
             claim = self.machine._claim(self._recent(self.hints), self.random.choice(WORKERS))
             self.claims += [claim] if claim else []
 
-    def _hand_on(self) -> None:
-        if self.hints and self.claims:
-            claim: Any = self.machine.hand_on(
-                claim=self._recent(self.claims), hint=self._recent(self.hints)
-            )
-            self.claims += [claim] if isinstance(claim, tuple) else []
+    def _bundle(self) -> None:
+        pick = self.random
+        if pick.random() < 0.5 and self.hints:
+            chosen: Any = {hint[0]: hint for hint in (self._recent(self.hints) for _ in range(4))}
+            claimed: Any = self.machine.deliver_bundle([*chosen.values()], pick.choice(WORKERS))
+            self.claims += claimed.values
+        elif self.claims:
+            chosen = {claim[0]: claim for claim in (self._recent(self.claims) for _ in range(4))}
+            what = pick.choice(("succeed", "interrupt"))
+            self.machine.end_bundle([*chosen.values()], what)
 
     def _hints(self) -> None:
         if self.hints:

@@ -14,6 +14,7 @@ import psycopg
 
 from tasks_app import transitions
 from tasks_app.clock import monotonic
+from tests.attempts import claim_one, interrupt_one, succeed_one
 from tests.protocol.checkers import read_history, violations
 from tests.protocol.world import create_tenant
 
@@ -121,30 +122,14 @@ class Arena:
 
 def claiming(hint: transitions.DispatchedTask, owner: str = "w") -> Operation:
     """Claim a hint."""
-    return lambda cursor: transitions.claim(cursor, wanted(hint, owner))
-
-
-def wanted(hint: transitions.DispatchedTask, owner: str = "w") -> transitions.HintClaim:
-    """Give the claim of a hint."""
-    return transitions.HintClaim(
-        task_id=hint.id,
-        dispatch_seq=hint.dispatch_seq,
-        owner=owner,
-        worker=f"{owner}:1",
-        lease_seconds=LEASE,
-    )
-
-
-def handing_on(claim: transitions.Claim, hint: transitions.DispatchedTask) -> Operation:
-    """Finish an attempt well and claim another hint, in one statement."""
-    return lambda cursor: transitions.succeed_and_claim(
-        cursor, claim.id, epoch=claim.epoch, result="1", following=wanted(hint)
+    return lambda cursor: claim_one(
+        cursor, (hint.id, hint.dispatch_seq), owner=owner, lease_seconds=LEASE
     )
 
 
 def succeeding(claim: transitions.Claim) -> Operation:
     """Finish an attempt well."""
-    return lambda cursor: transitions.succeed(cursor, claim.id, epoch=claim.epoch, result="1")
+    return lambda cursor: succeed_one(cursor, claim.id, epoch=claim.epoch)
 
 
 def failing(claim: transitions.Claim) -> Operation:
@@ -163,7 +148,7 @@ def retrying(claim: transitions.Claim) -> Operation:
 
 def interrupting(claim: transitions.Claim) -> Operation:
     """Hand an attempt back."""
-    return lambda cursor: transitions.interrupt(cursor, claim.id, epoch=claim.epoch)
+    return lambda cursor: interrupt_one(cursor, claim.id, epoch=claim.epoch)
 
 
 def losing(claim: transitions.Claim) -> Operation:

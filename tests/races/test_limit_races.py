@@ -11,10 +11,10 @@ from django.db import connection
 from tasks_app import leadership, transitions
 from tasks_app.db import connect
 from tasks_app.models import Limit, Task
+from tests.attempts import claim_one, succeed_one
 from tests.engines import dispatcher, new_queue
 from tests.factories import make_task, make_tenant, make_worker, task_state
 from tests.processes import wait_for
-from tests.races.duel import LEASE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -76,19 +76,12 @@ def test_a_finish_while_a_dispatch_decides_frees_its_slot_for_the_next_look() ->
     make_task(tenant, queue=queue, **key)
     with connect("one") as dispatching, connect("two") as worker:
         [hint], _ = transitions.dispatch(dispatching.cursor(), queue=queue, room=1)
-        wanted = transitions.HintClaim(
-            task_id=hint.id,
-            dispatch_seq=hint.dispatch_seq,
-            owner="w",
-            worker="w:1",
-            lease_seconds=LEASE,
-        )
-        claim = transitions.claim(worker.cursor(), wanted)
+        claim = claim_one(worker.cursor(), (hint.id, hint.dispatch_seq))
         assert claim is not None
         follower = make_task(tenant, queue=queue, **key)
         with dispatching.transaction():
             assert transitions.dispatch(dispatching.cursor(), queue=queue, room=9) == ([], 1)
-            assert transitions.succeed(worker.cursor(), hint.id, epoch=claim.epoch, result="1")
+            assert succeed_one(worker.cursor(), hint.id, epoch=claim.epoch)
         assert transitions.unblock(dispatching.cursor()).count == 1
         [again], _ = transitions.dispatch(dispatching.cursor(), queue=queue, room=9)
     assert again.id == follower

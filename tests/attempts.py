@@ -1,0 +1,32 @@
+"""One attempt claimed or ended by hand, as a worker does it for the tasks of a message."""
+
+from __future__ import annotations
+
+import uuid
+
+from tasks_app import transitions
+from tasks_app.db import Cursor
+from tasks_app.transitions import Claim, Hint
+
+
+def claim_one(
+    cursor: Cursor, hint: Hint, *, owner: str = "tests", lease_seconds: float = 600.0
+) -> Claim | None:
+    """Claim what a hint names, for a worker called `<owner>:1`."""
+    claims = transitions.claim(
+        cursor, [hint], owner=owner, worker=f"{owner}:1", lease_seconds=lease_seconds
+    )
+    return claims[0] if claims else None
+
+
+def succeed_one(
+    cursor: Cursor, task_id: uuid.UUID, *, epoch: int, result: str = '{"ok": true}'
+) -> bool:
+    """End an attempt well; says whether it was still its worker's."""
+    success = transitions.Success(id=task_id, epoch=epoch, result=result)
+    return transitions.succeed(cursor, [success]) == {task_id}
+
+
+def interrupt_one(cursor: Cursor, task_id: uuid.UUID, *, epoch: int) -> str | None:
+    """Hand an attempt back as a stopping worker does; gives the new state."""
+    return transitions.interrupt(cursor, [(task_id, epoch)], reason="worker_shutdown").get(task_id)
