@@ -126,7 +126,7 @@ def member(payload: Member, ctx: TaskContext) -> str:
     try:
         match payload.do:
             case "fail" if ctx.attempt == 1:
-                raise RuntimeError("as told")
+                _raise()
             case "exit":
                 os._exit(3)
             case "hold":
@@ -139,6 +139,10 @@ def member(payload: Member, ctx: TaskContext) -> str:
         raise
     _note(payload, "end")
     return payload.name
+
+
+def _raise() -> None:
+    raise RuntimeError("as told")
 
 
 def _note(payload: Member, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants.places import (
+    BUNDLE_RUNS,
     BUNDLES,
     CLAIMING,
     DISPATCHING,
@@ -55,14 +56,14 @@ HEART = (
     Mutant(
         "claim without the state",
         CLAIMING,
-        "AND {STATE} = 'dispatched' AND t.dispatch_seq = %(seq)s",
-        "AND t.dispatch_seq = %(seq)s",
+        "WHERE {STATE} = 'dispatched' AND t.dispatch_seq = h.seq",
+        "WHERE t.dispatch_seq = h.seq",
     ),
     Mutant(
         "claim without the dispatch number",
         CLAIMING,
-        "AND {STATE} = 'dispatched' AND t.dispatch_seq = %(seq)s",
-        "AND {STATE} = 'dispatched'",
+        "WHERE {STATE} = 'dispatched' AND t.dispatch_seq = h.seq",
+        "WHERE {STATE} = 'dispatched'",
     ),
     Mutant(
         "claim after the queue deadline",
@@ -142,12 +143,52 @@ HEART = (
         f"{BUNDLES}::test_only_types_that_were_fast_and_well_lately_travel_together",
     ),
     Mutant(
-        "a claim made with the end of another attempt is forgotten",
-        "tasks_app/execution/runner.py",
-        "(None if claimed is None else Claimed(claimed, at))",
-        "None",
-        f"{BUNDLES}::test_a_backlog_of_fast_tasks_leaves_in_few_messages"
-        "_and_each_task_keeps_its_history",
+        "what else a dead child held waits for the rescue",
+        "tasks_app/execution/child.py",
+        "if rest := [member for member in members if member != running]:",
+        "if rest := [member for member in members if False]:",
+        f"{BUNDLE_RUNS}::test_a_child_that_dies_loses_the_attempt_it_made_and_no_other",
+    ),
+    Mutant(
+        "the attempt that a child died of is refunded with the others",
+        "tasks_app/execution/child.py",
+        "self._report_lost(before)\n        running = None",
+        "pass\n        running = None",
+        f"{BUNDLE_RUNS}::test_a_child_that_dies_loses_the_attempt_it_made_and_no_other",
+    ),
+    Mutant(
+        "what waits behind a long attempt is kept",
+        "tasks_app/execution/bundle.py",
+        "HELD_UP_SECONDS: Final = 1.0",
+        "HELD_UP_SECONDS: Final = 3600.0",
+        f"{BUNDLE_RUNS}::test_what_waits_behind_a_long_one_is_handed_back_and_what_ended_is_written",
+    ),
+    Mutant(
+        "a cancel of an attempt not begun is forgotten",
+        "tasks_app/execution/guard.py",
+        "self._cancels = cancels",
+        "self._cancels = {}",
+        f"{BUNDLE_RUNS}::test_a_cancel_finds_one_that_has_not_begun",
+    ),
+    Mutant(
+        "a bundle's attempts all begin with their claim",
+        WORKING,
+        "        started_at = t.started_at + make_interval(secs => d.began),\n",
+        "",
+        f"{BUNDLE_RUNS}::test_they_run_in_their_order_and_attempts_tell_the_time_of_the_handler"
+        "_alone",
+    ),
+    Mutant(
+        "successes of a bundle are not fenced",
+        WORKING,
+        "WHERE t.epoch = d.epoch AND {STATE} IN ('running', 'cancelling')",
+        "WHERE {STATE} IN ('running', 'cancelling')",
+    ),
+    Mutant(
+        "a bundle claims whatever its hints' numbers",
+        CLAIMING,
+        "AND t.dispatch_seq = h.seq",
+        "AND t.dispatch_seq >= h.seq",
     ),
     Mutant(
         "an outage of the broker slows the sweeps",

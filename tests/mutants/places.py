@@ -15,6 +15,7 @@ CROWD = (
 )
 RACES = "tests/races/test_transition_races.py"
 BUNDLES = "tests/integration/test_bundles.py"
+BUNDLE_RUNS = "tests/integration/test_bundle_runs.py"
 QUEUES = "tests/integration/test_queues.py"
 CANARIES = "tests/integration/test_canaries.py"
 DEAD = "tests/integration/test_dead_letters.py"
