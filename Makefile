@@ -3,6 +3,9 @@ PY := .venv/bin/python
 PYTHON ?= $(firstword $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name"; done))
 
+# Every process would compile what it imports anew, a second of work for each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo env test check lint types arch migrations fmt bench bench-live bench-flow mutants soak docs
 
