@@ -39,7 +39,7 @@ from tasks_app.feed import (
 from tasks_app.loops import Round, Turn, Work
 from tasks_app.metrics import Metric, MetricSource, Sample, connection_open, declare_metrics
 from tasks_app.selectors import cloud_event, tenant_id_of
-from tasks_app.selectors.receivers import TaskFacts, task_facts
+from tasks_app.selectors.receivers import TaskFacts, has_own_receivers, task_facts
 from tasks_app.selectors.reporting import finished_between, queues_waiting_longest
 from tasks_app.services.caller import Caller
 from tasks_app.services.cancel import cancel_task
@@ -130,6 +130,7 @@ __all__ = [
     "find_watcher",
     "finished_between",
     "forget_principals",
+    "has_own_receivers",
     "is_task_of",
     "is_task_type",
     "on_key_revoked",

@@ -18,6 +18,7 @@ log = logger(__name__)
 
 PAGE_EVENTS: Final = 200
 POLL_SECONDS: Final = 1.0
+PASS_OVER_SECONDS: Final = 0.1
 
 _POSITION: Final = "SELECT sequence FROM taskmill_feed_cursor WHERE sink = %(sink)s"
 _MOVE: Final = """
@@ -31,6 +32,12 @@ class FeedSink:
     """What a sink does with a page of events; override one of the two."""
 
     name: str
+
+    def is_listening(self, cursor: Cursor) -> bool:  # noqa: ARG002 - the port's form
+        """Say whether anybody may want an event that is in the feed by now; where nobody does, the
+        cursor moves on and nothing is read.
+        """
+        return True
 
     def deliver(self, events: Sequence[FeedEvent]) -> int:
         """Send events to a receiver outside this platform, outside any transaction.
@@ -83,14 +90,23 @@ class SinkWork:
                 goes_on_at=bounds.first,
             )
             self._position = bounds.first - 1
-        until = min(bounds.last, self._position + PAGE_EVENTS)
-        if until == self._position:
+        if bounds.last <= self._position:
             return Round(wait_seconds=POLL_SECONDS)
+        if not self._sink.is_listening(cursor):
+            return self._pass_over(turn, bounds.last)
+        until = min(bounds.last, self._position + PAGE_EVENTS)
         events = read_feed(cursor, after=self._position, until=until)
         count = self._sink.deliver(events)
         self._move(turn, events[:count], until if count == len(events) else None)
         is_stuck = count == 0 and bool(events)
         return Round(counts={"events": count}, wait_seconds=POLL_SECONDS if is_stuck else 0.0)
+
+    def _pass_over(self, turn: Turn, until: int) -> Round:
+        """Move on without reading, seldom: while nobody listens there is nothing to be late for."""
+        count = until - self._position
+        self._move(turn, [], until)
+        turn.stop.wait(PASS_OVER_SECONDS)
+        return Round(counts={"passed_over": count}, wait_seconds=POLL_SECONDS)
 
     def _resumed(self, cursor: Cursor) -> int:
         cursor.execute(_POSITION, {"sink": self.name})

@@ -14,7 +14,15 @@ from typing_extensions import override
 from notifications.webhooks.messages import MOST_RESULT_BYTES, body_of
 from notifications.webhooks.queueing import NewDelivery, queue_deliveries
 from tasks_app.db import Cursor
-from tasks_app.platform import PUBLIC_EVENTS, FeedEvent, FeedSink, SinkWork, TaskFacts, task_facts
+from tasks_app.platform import (
+    PUBLIC_EVENTS,
+    FeedEvent,
+    FeedSink,
+    SinkWork,
+    TaskFacts,
+    has_own_receivers,
+    task_facts,
+)
 from tasks_app.public import EventType
 
 USUAL_TYPES: Final[frozenset[str]] = PUBLIC_EVENTS - {EventType.PROGRESS, EventType.LOG}
@@ -29,6 +37,9 @@ SELECT id, tenant_id, types, tags, after_sequence FROM taskmill_webhook_endpoint
 WHERE types && %(types)s::varchar[] AND is_enabled
 """
 """Of all tenants, for events of the installation."""
+
+
+_HAS_ENDPOINT: Final = "SELECT EXISTS (SELECT 1 FROM taskmill_webhook_endpoint WHERE is_enabled)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,15 @@ class WebhookSink(FeedSink):
     """Queues one delivery per event and receiver."""
 
     name = "webhooks"
+
+    @override
+    def is_listening(self, cursor: Cursor) -> bool:
+        """Say whether there is any receiver; see `FeedSink.is_listening`.
+
+        Asked after the end of the feed was read: a receiver that comes later is for later events.
+        """
+        cursor.execute(_HAS_ENDPOINT)
+        return bool(cursor.fetchone()[0]) or has_own_receivers(cursor)
 
     @override
     def record(self, cursor: Cursor, events: Sequence[FeedEvent]) -> None:

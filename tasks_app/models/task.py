@@ -283,6 +283,11 @@ class Task(models.Model):
                 name="task_late_by_queue",
                 condition=Q(state__in=["scheduled", "blocked", "retrying"]),
             ),
+            models.Index(
+                fields=["id"],
+                name="task_own_receivers",
+                condition=Q(webhook_urls__isnull=False),
+            ),
             GinIndex(fields=["tags"], name="task_tags", fastupdate=True),
         ]
 

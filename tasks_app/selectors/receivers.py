@@ -19,6 +19,15 @@ CROSS JOIN LATERAL (SELECT * FROM taskmill_task WHERE id = wanted.id LIMIT 1) t
 """
 
 
+_HAS_OWN: Final = "SELECT EXISTS (SELECT 1 FROM taskmill_task WHERE webhook_urls IS NOT NULL)"
+
+
+def has_own_receivers(cursor: Cursor) -> bool:
+    """Say whether any task that is kept names receivers of its own."""
+    cursor.execute(_HAS_OWN)
+    return bool(cursor.fetchone()[0])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFacts:
     """A task as a receiver of its events is told of it.

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from notifications.models import WebhookEndpoint
+from notifications.webhooks.sink import WebhookSink
 from tasks_app import leadership
 from tasks_app.db import connect
 from tasks_app.leadership import LeadershipLost
 from tasks_app.loops import Health, Round, Stop, Turn
 from tasks_app.models import FeedCursor
 from tasks_app.platform import FeedEvent, FeedSink, InfrastructureError, SinkWork
-from tests.factories import make_task
+from tests.factories import make_task, make_tenant
 from tests.relays import relay
+from tests.webhooks import make_endpoint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,6 +40,10 @@ class Receiver(FeedSink):
         self.recorded: list[int] = []
         self.most = 1000
         self.is_away = False
+        self.is_deaf = False
+
+    def is_listening(self, _cursor: Any) -> bool:
+        return not self.is_deaf
 
     def deliver(self, events: Sequence[FeedEvent]) -> int:
         if self.is_away:
@@ -102,6 +109,34 @@ def test_a_new_sink_begins_with_the_oldest_event_and_gets_each_once() -> None:
         assert one.round().counts == {}
     assert receiver.sent == receiver.recorded == everything
     assert FeedCursor.objects.get(sink="tests").sequence == everything[-1]
+
+
+def test_while_nobody_listens_the_cursor_moves_on_and_nothing_is_read() -> None:
+    before = fill(3)
+    receiver = Receiver()
+    receiver.is_deaf = True
+    with leader(receiver) as one:
+        assert one.round().counts == {"passed_over": len(before)}
+        assert FeedCursor.objects.get(sink="tests").sequence == before[-1]
+        assert one.round().counts == {}
+        receiver.is_deaf = False
+        everything = fill(1)
+        one.round()
+    assert receiver.sent == receiver.recorded == everything[len(before) :]
+
+
+def test_webhooks_listen_for_endpoints_in_use_and_for_tasks_with_receivers_of_their_own() -> None:
+    sink = WebhookSink()
+    with connection.cursor() as cursor:
+        make_task()
+        assert not sink.is_listening(cursor)
+        tenant = make_tenant()
+        endpoint, _ = make_endpoint(tenant, "https://receiver.example/")
+        assert sink.is_listening(cursor)
+        WebhookEndpoint.objects.filter(id=endpoint).update(is_enabled=False)
+        assert not sink.is_listening(cursor)
+        make_task(webhook_urls=["https://receiver.example/"])
+        assert sink.is_listening(cursor)
 
 
 def test_a_receiver_that_takes_part_of_a_page_is_given_the_rest() -> None:
