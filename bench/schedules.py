@@ -103,24 +103,22 @@ def _measure(count: int, minutes: int) -> None:
 
 
 def _make(count: int) -> None:
-    from django.db import transaction
-
     from scheduler.public import Policies, Timing, Wanted, create_schedule
     from tasks_app.models import Tenant
     from tasks_app.platform import Caller
 
     tenant = Tenant.objects.create(slug="default", name="Default")
     caller = Caller(tenant_id=tenant.id, actor="bench")
-    with transaction.atomic():
-        for number in range(count):
-            wanted = Wanted(
-                key=f"schedule-{number}",
-                task_type="demo.echo",
-                timing=Timing(cron=CRONS[number % len(CRONS)], timezone="Europe/Berlin"),
-                policies=Policies(),
-                payload={"n": number},
-            )
-            create_schedule(caller=caller, wanted=wanted)
+    for number in range(count):
+        timing = Timing(cron=CRONS[number % len(CRONS)], timezone="Europe/Berlin")
+        wanted = Wanted(
+            key=f"schedule-{number}",
+            task_type="demo.echo",
+            timing=timing,
+            policies=Policies(),
+            payload={"n": number},
+        )
+        create_schedule(caller=caller, wanted=wanted)
 
 
 def _drain(clock: Any) -> None:

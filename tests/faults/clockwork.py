@@ -47,6 +47,12 @@ UNION ALL {_UNFINISHED} AND state <> 'running'
 """
 
 
+_FIRING = """
+SELECT application_name FROM pg_stat_activity
+WHERE application_name LIKE 'beat-%' AND xact_start IS NOT NULL AND query LIKE '%taskmill_firing%'
+"""
+
+
 class Run(NamedTuple):
     """What the handler of a schedule's task wrote first; `epochs` are all its attempts."""
 
@@ -112,6 +118,18 @@ class Clockwork(Platform):
             connection.execute(f"ALTER SYSTEM SET taskmill.clock_offset = '{offset} seconds'")
             connection.execute("SELECT pg_reload_conf()")
         self.steps.append(Step(time.monotonic(), shows))
+
+    def firing_beat(self) -> str:
+        """Give a beat that is in the middle of a transaction which fires."""
+        with psycopg.connect(self.postgres.url("taskmill"), autocommit=True) as connection:
+
+            def find() -> str:
+                for _ in range(100):
+                    if row := connection.execute(_FIRING).fetchone():
+                        return str(row[0])
+                return ""
+
+            return wait_for(find, seconds=60, reason="no beat fires")
 
     def due(self, key: str) -> list[datetime]:
         """List what is due of a schedule from its start to its end."""

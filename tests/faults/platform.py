@@ -123,8 +123,9 @@ class Platform:
                 *("--concurrency", "2", "-n", f"{name}-{uuid.uuid4().hex[:6]}@test"),
             ),
         }
+        environment = self.environment() | {"PGAPPNAME": name}
         self.parts[name] = Process(
-            [sys.executable, "-m", *commands[kind]], name=name, environment=self.environment()
+            [sys.executable, "-m", *commands[kind]], name=name, environment=environment
         )
 
     def kill_part(self, name: str) -> None:
