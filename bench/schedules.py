@@ -1,7 +1,9 @@
 """How long a tick takes beside many schedules, and what it costs: `python -m bench.schedules`.
 
 Starts a PostgreSQL of its own, makes the schedules through the service, and lets one beat tick with
-the database's clock shifted by a minute each time, so that all, some or none are due.
+the database's clock shifted by a minute each time, so that all, some or none are due. Then the
+clock of a beat in a process of its own jumps over an hour, again and again, and each time a
+schedule is edited while it works on what came due.
 """
 
 from __future__ import annotations
@@ -9,16 +11,19 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import psutil
 
+HOUR = 3600
+DUE = "SELECT count(*) FROM taskmill_schedule WHERE next_at <= taskmill_now()"
 CRONS = ("* * * * *", "*/5 * * * *", "0 * * * *", "30 2 * * *", "0 9 * * MON-FRI")
 
 
@@ -27,6 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--schedules", type=int, default=5000)
     parser.add_argument("--minutes", type=int, default=10)
+    parser.add_argument("--edits", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="taskmill-bench-") as directory:
         var = Path(directory)
@@ -39,6 +45,7 @@ def main() -> int:
         }
         with _database(var):
             _measure(options.schedules, options.minutes)
+            _measure_edits(options.edits)
     return 0
 
 
@@ -145,6 +152,74 @@ def _timed(tick: Callable[[], float]) -> tuple[float, int, float]:
         began = perf_counter()
         wait = tick()
         return perf_counter() - began, asked, wait
+
+
+def _measure_edits(count: int) -> None:
+    """Edit schedules while a beat makes up for an hour; a new timing is due after a second."""
+    command = [sys.executable, "-m", "celery", "-A", "config", "beat", "--pidfile="]
+    beat = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(lambda: _ask("SELECT count(*) > 1 FROM taskmill_beat"))
+        waits, behind = [], []
+        for number in range(1, count + 1):
+            _shift_for_all(HOUR * number)
+            behind.append(_ask(DUE))
+            waits.append(_edit(number))
+            _wait(lambda: not _ask(DUE))
+        memory = psutil.Process(beat.pid).memory_info().rss / 2**20
+    finally:
+        beat.terminate()
+        beat.wait(30)
+    print(
+        f"{count} edits while a beat made up for an hour of {max(behind)} schedules: in force after"
+        f" p50 {statistics.median(waits):.2f} s, most {max(waits):.2f} s, of which 1 s is due"
+    )
+    print(f"memory of a beat's process: {memory:.0f} MiB")
+
+
+def _edit(number: int) -> float:
+    """Make a daily schedule one of each second; gives the seconds until that is fired."""
+    from scheduler.models import Firing, Schedule
+    from scheduler.public import Timing, update_schedule
+    from tasks_app.platform import Caller
+
+    edited = Schedule.objects.get(key=f"schedule-{number * len(CRONS) - 2}")
+    caller = Caller(tenant_id=edited.tenant_id, actor="bench")
+    began, edited_at = perf_counter(), _ask("SELECT taskmill_now()")
+    changes: dict[str, Any] = {"timing": Timing(interval_seconds=1)}
+    update_schedule(caller=caller, schedule_id=edited.id, changes=changes)
+    _wait(Firing.objects.filter(schedule=edited, nominal_at__gt=edited_at).exists)
+    seconds = perf_counter() - began
+    changes = {"timing": Timing(cron="30 2 * * *", timezone="Europe/Berlin")}
+    update_schedule(caller=caller, schedule_id=edited.id, changes=changes)
+    return seconds
+
+
+def _ask(question: str) -> Any:
+    """Ask the database for one value."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(question)
+        return cursor.fetchone()[0]
+
+
+def _wait(what: Callable[[], object]) -> None:
+    end = perf_counter() + 300
+    while not what():
+        if perf_counter() > end:
+            raise RuntimeError("the beat does not get on")
+        sleep(0.01)
+
+
+def _shift_for_all(seconds: int) -> None:
+    """Shift the clock of every connection, those of the beat's process too."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("RESET taskmill.clock_offset")
+        cursor.execute(f"ALTER SYSTEM SET taskmill.clock_offset = '{seconds} s'")
+        cursor.execute("SELECT pg_reload_conf()")
 
 
 def _shift(seconds: int) -> None:

@@ -38,7 +38,8 @@ class SchedulerConf:
     )
     instants_most: int = setting(
         1000,
-        "Due instants of one schedule that one transaction records at most.",
+        "Due instants after which a transaction ends, whatever else is due; of one schedule it "
+        "records at most as many.",
         least=200,
         most=100_000,
     )

@@ -154,3 +154,28 @@ def check_beat() -> BeatHealth:
     return BeatHealth(
         is_ok=not detail, is_needed=bool(facts["schedules"]), detail=detail, facts=facts
     )
+
+
+LATELY_MINUTES: Final = 5
+LATELY_MOST: Final = 10_000
+
+_LATELY: Final = """
+SELECT outcome, count(*), coalesce(max(extract(epoch FROM fired_at - nominal_at)), 0)::float8
+FROM (
+    SELECT outcome, nominal_at, fired_at FROM taskmill_firing
+    WHERE recorded_at > taskmill_now() - make_interval(mins => %(minutes)s)
+        AND NOT is_manual
+    ORDER BY recorded_at DESC LIMIT %(most)s
+) AS lately GROUP BY outcome
+"""
+
+
+def firings_lately() -> dict[str, tuple[int, float]]:
+    """Give, by outcome, how many instants were recorded lately and the most seconds late.
+
+    Raises:
+        django.db.Error: the database does not answer.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_LATELY, {"minutes": LATELY_MINUTES, "most": LATELY_MOST})
+        return {outcome: (count, late) for outcome, count, late in cursor.fetchall()}

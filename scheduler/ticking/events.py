@@ -34,7 +34,8 @@ FIRED: Final = platform_event(
     rows=_ROWS.format(outcome="fired"),
     actor="m.actor",
     data="""jsonb_build_object('schedule', s.key, 'nominal_at', m.nominal_at,
-            'task_id', m.task_id, 'is_manual', m.is_manual)""",
+            'task_id', m.task_id, 'is_manual', m.is_manual,
+            'late_seconds', extract(epoch FROM taskmill_now() - m.nominal_at)::float8)""",
 )
 TELL_FIRED: Final = f"""
 WITH changed AS (SELECT {RETURNING} FROM taskmill_firing f WHERE f.id = %(id)s), {FIRED}

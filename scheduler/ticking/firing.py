@@ -120,7 +120,7 @@ def fire_due(conf: SchedulerConf) -> int:
         due = load(cursor, _DUE, {"limit": conf.batch})
         if not due:
             return 0
-        decided = _decide(cursor, [_plan(one, conf) for one in due])
+        decided = _decide(cursor, _plans(due, conf))
         starts = _record(cursor, decided)
         _cancel(cursor, decided)
         _note(decided, start_tasks(cursor, starts))
@@ -130,7 +130,22 @@ def fire_due(conf: SchedulerConf) -> int:
         if ran:
             cursor.execute(_RAN, {"rows": orjson.dumps(ran).decode()})
     _tell(decided)
-    return len(due)
+    return len(decided)
+
+
+def _plans(due: Sequence[Loaded], conf: SchedulerConf) -> list[Plan]:
+    """Plan until so many instants are to be recorded; schedules beyond them stay due.
+
+    After an outage that number bounds the transaction, for which edits and heartbeats wait.
+    """
+    plans: list[Plan] = []
+    room = conf.instants_most
+    for one in due:
+        if room <= 0:
+            break
+        plans.append(_plan(one, conf))
+        room -= len(plans[-1].verdicts)
+    return plans
 
 
 def _plan(one: Loaded, conf: SchedulerConf) -> Plan:

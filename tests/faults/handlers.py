@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from celery import shared_task
 from pydantic import BaseModel
 
 from tasks_app.context import TaskContext
@@ -18,9 +19,15 @@ class Work(BaseModel):
     seconds: float = 0.0
 
 
-def note(ledger: str, word: str, ctx: TaskContext) -> None:
-    """Append one line `word task epoch pid monotonic`; a single write is atomic."""
-    line = f"{word} {ctx.task_id} {ctx.epoch} {os.getpid()} {time.monotonic():.6f}\n"
+class Instant(BaseModel):
+    ledger: str
+    schedule: str
+
+
+def note(ledger: str, word: str, ctx: TaskContext, *more: str) -> None:
+    """Append one line `word task epoch pid monotonic [more]`; a single write is atomic."""
+    words = (word, str(ctx.task_id), str(ctx.epoch), str(os.getpid()), f"{time.monotonic():.6f}")
+    line = " ".join((*words, *more)) + "\n"
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.write(descriptor, line.encode())
     os.close(descriptor)
@@ -33,6 +40,17 @@ def work(payload: Work, ctx: TaskContext) -> dict[str, int]:
     time.sleep(payload.seconds)
     note(payload.ledger, "end", ctx)
     return {"epoch": ctx.epoch}
+
+
+@handler("fault.instant", max_retry=20, retry=Retry.fixed(0.2))
+def instant(payload: Instant, ctx: TaskContext) -> None:
+    """Note which instant of which schedule it runs for."""
+    note(payload.ledger, "start", ctx, payload.schedule, str(ctx.metadata["nominal_at"]))
+
+
+@shared_task(name="fault.plain")  # type: ignore[untyped-decorator]  # Celery has no types
+def plain() -> None:
+    """Do nothing, as a task that Taskmill knows nothing of."""
 
 
 @handler("fault.stubborn", max_retry=0, timeout=2)

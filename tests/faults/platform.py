@@ -46,6 +46,8 @@ class Platform:
         programs: PostgreSQL's, or None for the embedded ones.
     """
 
+    PARTS = ("web", "engine-1", "engine-2", "worker-1", "worker-2")
+
     def __init__(
         self, directory: Path, *, broker: RabbitMQ | None, programs: Path | None = None
     ) -> None:
@@ -90,13 +92,14 @@ class Platform:
         self.postgres.start()
         self.postgres.create_database("taskmill")
         self.valkey.start()
-        self._run("manage.py", "migrate", "--verbosity", "0")
-        self.token = self._run("-c", MAKE_KEY).strip().splitlines()[-1]
-        for part in ("web", "engine-1", "engine-2", "worker-1", "worker-2"):
+        self.run("manage.py", "migrate", "--verbosity", "0")
+        self.token = self.run("-c", MAKE_KEY).strip().splitlines()[-1]
+        for part in self.PARTS:
             self.start_part(part)
         self.wait_until_ready()
 
-    def _run(self, *arguments: str) -> str:
+    def run(self, *arguments: str) -> str:
+        """Run Python beside it and give what it printed."""
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
@@ -114,13 +117,15 @@ class Platform:
         commands: dict[str, Sequence[str]] = {
             "web": ("uvicorn", "config.asgi:application", "--port", str(self.port)),
             "engine": ("django", "engine"),
+            "beat": ("celery", "-A", "config", "beat", "--pidfile="),
             "worker": (
                 *("celery", "-A", "config", "worker", "--without-mingle", "--without-gossip"),
                 *("--concurrency", "2", "-n", f"{name}-{uuid.uuid4().hex[:6]}@test"),
             ),
         }
+        environment = self.environment() | {"PGAPPNAME": name}
         self.parts[name] = Process(
-            [sys.executable, "-m", *commands[kind]], name=name, environment=self.environment()
+            [sys.executable, "-m", *commands[kind]], name=name, environment=environment
         )
 
     def kill_part(self, name: str) -> None:

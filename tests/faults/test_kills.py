@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.environment import RUN_DIRECTORY
+from tests.faults.crashes import crash_the_broker, crash_the_database
 from tests.faults.platform import FINISHED, Client, Platform
 from tests.processes import wait_for
 
@@ -82,24 +83,6 @@ def kill_the_leading_engine(platform: Platform) -> None:
 def kill_the_web(platform: Platform) -> None:
     platform.kill_part("web")
     platform.start_part("web")
-
-
-def crash_the_broker(platform: Platform) -> None:
-    if platform.rabbitmq is not None:
-        platform.rabbitmq.kill()
-        platform.rabbitmq.start()
-    else:
-        assert platform.valkey.process is not None
-        platform.valkey.process.kill()
-        platform.valkey.process.wait()
-        platform.valkey.start()
-
-
-def crash_the_database(platform: Platform) -> None:
-    assert platform.postgres.process is not None
-    platform.postgres.process.send_signal(signal.SIGQUIT)  # immediate: no checkpoint, recovery
-    platform.postgres.process.wait()
-    platform.postgres.start()
 
 
 def kill_everything(platform: Platform) -> None:

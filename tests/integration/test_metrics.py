@@ -13,12 +13,15 @@ from django.db import connection
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
+import tests.task_handlers  # noqa: F401 - registers the types
 from notifications.webhooks.services import EndpointWish, create_endpoint
+from scheduler.public import pause_schedule
 from tasks_app.conf import conf
 from tasks_app.metrics import PROCESS_METRICS, MetricSource, Sample, declare_metrics, metric_sources
 from tasks_app.platform import SinkWork
 from tasks_app.selectors import measures
 from tasks_app.services.measuring import SOURCE_UP, forget_metrics, read_metrics
+from tests.beats import caller, clock_shifted, every, make_schedule, tick
 from tests.engines import running_loop
 from tests.factories import make_key, make_task, make_tenant, make_worker
 from tests.processes import wait_for
@@ -211,6 +214,25 @@ def test_what_waits_for_webhook_receivers_is_shown(settings: Any) -> None:
     with running_loop(SinkWork(WebhookSink()), conf()):
         wait_for(lambda: one(read(), "taskmill_webhook_queue", state="due") == 1)
     assert one(read(), "taskmill_webhook_queue", state="pending") == 1
+
+
+def test_late_fired_and_missed_instants_of_schedules_are_counted_for_a_while() -> None:
+    make_schedule(every(600), catch_up="last")
+    paused = make_schedule(every(600))
+    pause_schedule(caller=caller(), schedule_id=paused.id, reason="stocktaking")
+    names = ("taskmill_firings", "taskmill_firing_late_seconds")
+    outcomes = [(("outcome", outcome),) for outcome in ("fired", "skipped", "missed")]
+    with clock_shifted(1245):
+        assert 645 <= read()["taskmill_schedule_late_seconds", ()] < 900
+        tick()
+        found = read()
+        assert [found[names[0], outcome] for outcome in outcomes] == [1, 2, 1]
+        assert 45 <= found[names[1], ()] < 300
+        assert found["taskmill_schedule_late_seconds", ()] == 0
+    with clock_shifted(1245 + 301):
+        found = read()
+        assert [found[names[0], outcome] for outcome in outcomes] == [0, 0, 0]
+        assert found[names[1], ()] == 0
 
 
 def test_a_source_that_cannot_be_read_is_named_and_the_others_are_shown() -> None:

@@ -156,6 +156,7 @@ def test_fired_and_missed_instants_are_told_to_the_tenant_of_the_schedule() -> N
     assert (fired.data["schedule"], fired.data["task_id"]) == (schedule.key, str(task.task_id))
     assert (fired.data["is_manual"], manual.data["is_manual"]) == (False, True)
     assert (fired.actor, manual.actor) == ("", "tests")
+    assert fired.data["late_seconds"] >= 5 > manual.data["late_seconds"] >= 0
 
 
 def test_an_instant_that_waited_and_expired_is_told_as_missed() -> None:

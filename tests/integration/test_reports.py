@@ -112,6 +112,18 @@ def finish_at(at: datetime, state: str, *, ran: float = 2.0, **fields: Any) -> N
         )
 
 
+def test_the_system_schedules_are_due_at_two_each_hour_and_at_nine(api: Api) -> None:
+    found = {one["key"]: one for one in api.get("/schedules?q=system.").json()["results"]}
+    assert {key: one["cron"] for key, one in found.items()} == {
+        "system.clean": "0 2 * * *",
+        "system.report_hourly": "2 * * * *",
+        "system.report_daily": "0 9 * * *",
+    }
+    assert {(one["status"], one["read_only"], one["timezone"]) for one in found.values()} == {
+        ("active", True, "UTC")
+    }
+
+
 def test_the_hourly_report_keeps_numbers_that_the_history_shows_to_their_tenant(
     worker: Process, api: Api
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import tests.task_handlers  # noqa: F401 - registers the types
+from scheduler.conf import SchedulerConf
 from scheduler.models import Firing, Schedule, Status
 from scheduler.public import (
     InvalidRule,
@@ -129,6 +130,21 @@ def test_of_a_long_outage_the_latest_day_is_recorded_one_by_one_and_the_rest_in_
     assert steps == {timedelta(seconds=30)}
     assert [one.outcome for one in rest[-2:]] == ["missed", "fired"] or rest[-1].outcome == "fired"
     assert Task.objects.filter(schedule=schedule.key).count() == 1
+
+
+def test_an_outage_of_many_schedules_is_made_up_for_in_bounded_transactions() -> None:
+    schedules = [make_schedule(every(1)) for _ in range(3)]
+
+    def recorded() -> list[int]:
+        return sorted(len(instants(schedule)) for schedule in schedules)
+
+    with clock_shifted(150.5):
+        clock = tick(SchedulerConf(instants_most=200))
+        assert recorded()[0] == 0
+        assert recorded()[1] >= 150
+        clock.tick()
+        assert recorded()[0] >= 150
+    assert [outcomes(schedule).count("missed") > 100 for schedule in schedules] == [True] * 3
 
 
 def test_a_rare_instant_is_made_up_for_however_old_it_is() -> None:

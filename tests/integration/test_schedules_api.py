@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 
 import tests.task_handlers  # noqa: F401 - registers the types
 from scheduler.declared import schedule, sync_declared
 from scheduler.models import Firing, Schedule
+from scheduler.ticking.clock import Clock
 from tasks_app.models import Task
-from tests.beats import clock_shifted, database_now, tick
+from tasks_app.services.health import forget_health
+from tests.beats import CONF, clock_shifted, database_now, every, make_schedule, tick
 from tests.factories import make_key, make_tenant
 from tests.integration.api_client import Api, pointers
 from tests.task_handlers import echo
@@ -237,3 +240,28 @@ def test_long_lists_have_pages_in_both_directions(api: Api) -> None:
     assert len(set(instants)) == 5
     parsed = [datetime.fromisoformat(one) for one in instants]
     assert parsed == sorted(parsed, reverse=True)
+
+
+def test_the_health_of_the_clock_is_missed_where_something_is_due_and_says_how_late_it_is(
+    valkey: Any,
+) -> None:
+    def clock_part() -> tuple[str, str]:
+        forget_health()
+        part = Client().get("/health").json()["parts"]["beat"]
+        return part["status"], part["detail"]
+
+    assert clock_part() == ("ok", "no beat runs; nothing is on the clock")
+    make_schedule(every(60))
+    assert clock_part() == ("unavailable", "no beat runs; schedules do not fire")
+    tick()
+    assert clock_part() == ("ok", "")
+    with clock_shifted(5):
+        assert clock_part() == ("ok", "")
+    with clock_shifted(40):
+        assert clock_part() == ("unavailable", "no beat runs; schedules do not fire")
+    with clock_shifted(60 + 45):
+        Clock(CONF)._report()  # a beat that lives and fires nothing
+        status, detail = clock_part()
+        assert (status, "s late" in detail) == ("unavailable", True)
+        tick()
+        assert clock_part() == ("ok", "")

@@ -13,6 +13,7 @@ CROWD = (
     "tests/faults/test_live_crowd.py"
     "::test_a_crowd_on_every_transport_loses_nothing_while_its_servers_are_killed"
 )
+BEATS = "tests/races/test_beats.py"
 RACES = "tests/races/test_transition_races.py"
 BUNDLES = "tests/integration/test_bundles.py"
 BUNDLE_RUNS = "tests/integration/test_bundle_runs.py"
@@ -41,6 +42,7 @@ SUBMITTING = "tasks_app/transitions/submitting.py"
 DISPLACING = "tasks_app/transitions/displacing.py"
 CLAIMING = "tasks_app/transitions/claiming.py"
 PACED = "tasks_app/maintenance/paced_retry.py"
+FIRING = "scheduler/ticking/firing.py"
 WORKING = "tasks_app/transitions/working.py"
 
 

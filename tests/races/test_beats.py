@@ -1,4 +1,7 @@
-"""Any number of beats, killed at any moment: every due instant is fired once, none is left out."""
+"""Beats that die between any two statements: each due instant is fired once, none is left out.
+
+`tests/faults/test_beats_under_faults.py` does it to real processes.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,11 @@ from django.db import connection, transaction
 
 import tests.task_handlers  # noqa: F401 - registers the types
 from scheduler.models import Firing, Schedule
-from scheduler.public import Timing, check_beat, update_schedule
 from scheduler.ticking import firing
 from scheduler.ticking.clock import Clock
 from tasks_app.models import Task
 from tests.beats import (
     CONF,
-    caller,
     clock_shifted,
     database_now,
     due_until,
@@ -28,10 +29,8 @@ from tests.beats import (
     make_schedule,
     match_firings,
     shift_clock,
-    start_beat,
     tick,
 )
-from tests.processes import Process, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,7 +102,7 @@ class Beats:
             connection.close()
 
 
-def test_three_beats_that_die_fire_a_compressed_hour_one_to_one() -> None:
+def test_three_beats_that_die_between_any_two_statements_fire_an_hour_one_to_one() -> None:
     schedules = [
         (make_schedule(every(period), catch_up="all", catch_up_most=100), period)
         for period in PERIODS
@@ -175,38 +174,3 @@ def test_a_beat_does_not_wait_for_a_schedule_that_somebody_holds() -> None:
         thread.join(20)
     assert Firing.objects.filter(schedule=free).count() == 1
     assert not Firing.objects.filter(schedule=held).exists()
-
-
-def test_three_real_beats_killed_in_turn_fire_every_second_once(valkey: Any) -> None:
-    running: list[Process] = []
-    try:
-        running = [start_beat() for _ in range(3)]
-        wait_for(lambda: check_beat().facts["beats"] == 3, seconds=90)
-        schedule = make_schedule(every(1), catch_up="all", catch_up_most=100)
-
-        def fired() -> int:
-            return Firing.objects.filter(schedule=schedule, outcome="fired").count()
-
-        for number in range(2):
-            wait_for(lambda least=3 * number + 3: fired() >= least, seconds=40)
-            running[number].kill()
-        wait_for(lambda: fired() >= 9, seconds=60)
-        edited = database_now()
-        update_schedule(
-            caller=caller(),
-            schedule_id=schedule.id,
-            changes={"timing": Timing(once_at=edited + timedelta(seconds=3600))},
-        )
-    finally:
-        codes = [one.stop() for one in running if one.popen.poll() is None]
-    assert codes == [0] * len(codes)
-    assert codes
-    rows = list(Firing.objects.filter(schedule=schedule, outcome="fired"))
-    due = due_until(schedule.anchor_at, max(row.nominal_at for row in rows), 1)
-    assert match_firings(due, [row.nominal_at for row in rows]) == {"missing": [], "extra": []}
-    assert Task.objects.filter(schedule=schedule.key).count() == len(rows)
-    late = sorted((row.fired_at - row.nominal_at).total_seconds() for row in rows)
-    print(
-        f"{len(late)} seconds by 3 beats, two of them killed: lateness"
-        f" p50 {late[len(late) // 2]:.3f} s, most {late[-1]:.3f} s"
-    )
