@@ -119,6 +119,13 @@ class TasksConf:
         least=1,
         most=100_000,
     )
+    bundle_most: int = setting(
+        100,
+        "Most short tasks that travel in one message and are claimed and finished together; 1 for "
+        "a message each.",
+        least=1,
+        most=100,
+    )
     confirm_timeout_seconds: float = setting(
         5.0, "Seconds to wait for the broker's confirm of a batch.", least=0.1, most=60
     )

@@ -43,6 +43,12 @@ def order(payload: Order) -> Receipt:
     return Receipt(total=float(payload.order_id))
 
 
+@handler("tests.pair", bundle=2)
+def pair(payload: dict[str, Any]) -> dict[str, Any]:
+    """Travel two to a message."""
+    return payload
+
+
 @handler("tests.nothing")
 def nothing() -> None:
     """Take no payload."""

@@ -8,13 +8,15 @@ waits while another runs a long one. Sources: docs/adr/0004-dispatch.md, 0019-bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from tasks_app.db import Cursor
+from tasks_app.registry import MAX_BUNDLE, Handler
 from tasks_app.transitions import DispatchedTask
 
 BUNDLE_SECONDS = 0.04
-MOST_IN_BUNDLE = 100
+MOST_IN_BUNDLE: Final = MAX_BUNDLE
 LEAST_SAMPLES = 20
 MEASURE_SECONDS = 1.0
 """Run times are asked for again after that time, while there is a backlog."""
@@ -39,6 +41,11 @@ def measure_sizes(cursor: Cursor) -> dict[str, int]:
     """
     cursor.execute(_RUN_TIMES, {"least": LEAST_SAMPLES})
     return {task_type: size_for(seconds) for task_type, seconds in cursor.fetchall()}
+
+
+def declared_sizes(handlers: Iterable[Handler]) -> dict[str, int]:
+    """Give the tasks per message of the types that say so themselves, whatever their run times."""
+    return {one.type: size for one in handlers if (size := one.options.bundle) is not None}
 
 
 def size_for(run_seconds: float) -> int:

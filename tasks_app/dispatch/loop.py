@@ -24,7 +24,13 @@ from tasks_app.dispatch.backlog import (
     is_any_blocked,
     know_queues,
 )
-from tasks_app.dispatch.bundles import MEASURE_SECONDS, Bundle, bundle, measure_sizes
+from tasks_app.dispatch.bundles import (
+    MEASURE_SECONDS,
+    Bundle,
+    bundle,
+    declared_sizes,
+    measure_sizes,
+)
 from tasks_app.dispatch.declared import store_declared_limits
 from tasks_app.dispatch.pace import Paces
 from tasks_app.dispatch.publish import Publisher, make_publisher
@@ -200,10 +206,12 @@ class DispatchWork:
 
     def _bundle_sizes(self, turn: Turn, batch: Sequence[DispatchedTask]) -> dict[str, int]:
         """Give the tasks per message by type, measured now and then while there is a backlog."""
-        if not self._is_bundling or len(batch) < LEAST_TO_BUNDLE:
+        most = self._settings.bundle_most
+        if not self._is_bundling or most == 1 or len(batch) < LEAST_TO_BUNDLE:
             return {}
         if monotonic() >= self._measure_at:
-            self._sizes = measure_sizes(turn.connection.cursor())
+            found = measure_sizes(turn.connection.cursor()) | declared_sizes(all_handlers())
+            self._sizes = {name: min(size, most) for name, size in found.items()}
             self._measure_at = monotonic() + MEASURE_SECONDS
         return self._sizes
 

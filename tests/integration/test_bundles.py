@@ -12,6 +12,7 @@ from django.db import connection
 from tasks_app import transitions
 from tasks_app.dispatch.bundles import MOST_IN_BUNDLE, measure_sizes
 from tasks_app.models import Attempt, Task
+from tests import task_handlers  # noqa: F401 - registers the types
 from tests.engines import dispatcher, new_queue
 from tests.factories import make_task, make_tenant, make_worker, task_state
 from tests.processes import running_worker, wait_for
@@ -70,6 +71,27 @@ def test_a_backlog_of_fast_tasks_leaves_in_few_messages_and_each_task_keeps_its_
     ours = [text for text in violations(history) if any(str(one) in text for one in tasks)]
     assert ours == []
     assert Attempt.objects.filter(task_id__in=tasks, outcome="success").count() == 40
+
+
+@pytest.mark.parametrize(("most", "messages"), [(1, 40), (4, 10)])
+def test_an_operator_bounds_them_for_all_types(valkey: Any, most: int, messages: int) -> None:
+    for _ in range(20):
+        run_one(0.0001)
+    tenant, queue = make_tenant("default"), new_queue()
+    for _ in range(40):
+        make_task(tenant, type="demo.echo", queue=queue)
+    make_worker(queue, slots=1)
+    with dispatcher(window_least=40, bundle_most=most) as one:
+        assert one.round().counts["messages"] == messages
+
+
+def test_a_type_that_names_its_bundle_needs_no_run_times(valkey: Any) -> None:
+    tenant, queue = make_tenant("default"), new_queue()
+    for number in range(30):
+        make_task(tenant, type=("tests.pair", "tests.echo")[number % 2], queue=queue)
+    make_worker(queue, slots=1)
+    with dispatcher(window_least=30) as one:
+        assert one.round().counts["messages"] == 8 + 15
 
 
 def test_a_child_that_dies_gives_the_rest_of_its_message_back_at_once(
