@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery.worker.consumer import Consumer as CeleryConsumer
+from django.db import Error
 
 from tasks_app.telemetry import logger
 
@@ -10,20 +13,32 @@ log = logger(__name__)
 
 
 class Consumer(CeleryConsumer):
-    """Outlives the loss of a Valkey or Redis that it holds unacknowledged messages of.
-
-    Celery 5.7 first collects a lost connection, which takes its transport away, and then closes
-    it. Where a channel is still open then, Kombu's Redis channel wants to put back what is not
-    acknowledged, by the transport that is gone: an AttributeError, which nothing catches and the
-    worker ends with. By then the consumer has let go of the connection; the broker hands those
-    messages out again after its visibility timeout, and platform tasks are swept much sooner.
-    """
+    """Outlives what ends the worker with Celery's own: a lost Valkey, a database that is away."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Let go of the lost connection, so that the caller connects anew."""
+        """Let go of the lost connection, so that the caller connects anew.
+
+        Celery 5.7 first collects a lost connection, which takes its transport away, and then closes
+        it. Where a channel of Valkey or Redis is still open then and holds what is not
+        acknowledged, Kombu wants to put that back, by the transport that is gone: an
+        AttributeError, which nothing catches. By then the consumer has let go of the connection;
+        the broker hands those messages out again after its visibility timeout, and platform tasks
+        are swept much sooner.
+        """
         try:
             super().on_connection_error_after_connected(exc)
         except AttributeError as error:
             if self.connection is not None:
                 raise
             log.warning("the lost connection could not be closed", reason=str(error))
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Refuse a message of a task that no code here knows.
+
+        Celery stores that as the task's failure, from this process, and raises where the database
+        is away. The message is rejected by then; a hint of the platform is swept.
+        """
+        try:
+            super().on_unknown_task(body, message, exc)
+        except Error as error:
+            log.warning("the failure of an unknown task cannot be stored", reason=str(error)[:200])
