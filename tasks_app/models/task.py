@@ -9,7 +9,7 @@ import uuid_utils
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import F, Q, Value
+from django.db.models import F, Func, Q, Value
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce, Upper
 
@@ -284,7 +284,7 @@ class Task(models.Model):
                 condition=Q(state__in=["scheduled", "blocked", "retrying"]),
             ),
             models.Index(
-                fields=["id"],
+                Func("webhook_urls", function="jsonb_array_length"),
                 name="task_own_receivers",
                 condition=Q(webhook_urls__isnull=False),
             ),
