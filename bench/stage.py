@@ -1,4 +1,4 @@
-"""The servers that both systems share: PostgreSQL with everything durable on, RabbitMQ, Valkey.
+"""The servers that all systems share: PostgreSQL with everything durable on, RabbitMQ, Valkey.
 
 Everything lives in the temporary directory that `tests.environment` makes for a run.
 """
@@ -45,6 +45,7 @@ class Stage:
             self.directory / "valkey", self.valkey_socket, log=self.directory / "valkey.log"
         )
         self.broker = RabbitMQ(self.directory / "rabbitmq")
+        self._virtual_hosts: set[str] = set()
 
     def __enter__(self) -> Self:
         try:
@@ -74,6 +75,16 @@ class Stage:
     def connect(self, database: str) -> psycopg.Connection[Any]:
         """Open a connection that commits every statement."""
         return psycopg.connect(self.postgres.url(database), autocommit=True)
+
+    def broker_url(self, name: str) -> str:
+        """Give the URL of a virtual host of its own, made where it is missing, so that systems do
+        not see each other's queues.
+        """
+        if name not in self._virtual_hosts:
+            self.broker.control("add_vhost", name)
+            self.broker.control("set_permissions", "-p", name, self.broker.user, *[".*"] * 3)
+            self._virtual_hosts.add(name)
+        return f"{self.broker.url.rstrip('/')}/{name}"
 
     def server_pids(self) -> dict[str, int]:
         """Give the servers' processes by name."""
