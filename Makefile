@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(shell for name in python3 python3.14 python3.13 python3.
 .PHONY: help setup run demo env test check lint types arch migrations fmt bench bench-peers bench-growth bench-live bench-flow mutants soak docs
 
 help: ## List what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/bin/pip:
 	@test -n "$(PYTHON)" || { echo "Taskmill needs Python 3.11 or newer; found: $$(python3 --version 2>&1)." \

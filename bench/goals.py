@@ -108,7 +108,7 @@ GOALS = (
         -0.10,
     ),
     Goal(
-        "drain beside 1,000 live subscribers / none",
+        "drain beside live subscribers / none",
         Value(_OURS, "subscribers"),
         Value(_OURS, "drain"),
         Kind.COST,
@@ -116,9 +116,9 @@ GOALS = (
         -0.10,
     ),
     Goal(
-        "drain beside 1,000,000 waiting and 10,000,000 finished / empty",
-        Value(_OURS, "growth"),
-        Value(_OURS, "empty"),
+        "drain beside many waiting and finished tasks / in an empty database",
+        Value("taskmill-grown", "drain"),
+        Value(_OURS, "drain"),
         Kind.COST,
         -0.20,
         -0.10,

@@ -73,13 +73,17 @@ def _content_length(head: bytes) -> int:
     raise ConnectionError(f"no Content-Length in {head!r}")
 
 
-def request(path: str, body: Any, *headers: str, method: str = "POST") -> bytes:
-    """Give the bytes of a request with a body of JSON."""
+def request(
+    path: str, body: Any, *headers: str, method: str = "POST", token: str | None = None
+) -> bytes:
+    """Give the bytes of a request with a body of JSON, by the token of the environment if none is
+    given.
+    """
     content = json.dumps(body).encode()
     lines = (
         f"{method} {path} HTTP/1.1",
         "Host: 127.0.0.1",
-        f"Authorization: Bearer {os.environ['BENCH_TOKEN']}",
+        f"Authorization: Bearer {token or os.environ['BENCH_TOKEN']}",
         "Content-Type: application/json",
         f"Content-Length: {len(content)}",
         *headers,

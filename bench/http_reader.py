@@ -1,7 +1,7 @@
 """Reads what was done, as any client would: `python -m bench.http_reader PORT BYTES`.
 
-Pages through every task that succeeded and compares its result; of some it reads the history too.
-The bearer token comes in `BENCH_TOKEN`. Prints one line of JSON.
+Pages through every task of the default queue that succeeded and compares its result; of some it
+reads the history too. The bearer token comes in `BENCH_TOKEN`. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def get(connection: Connection, path: str) -> Any:
 
 
 def succeeded(connection: Connection, payload_bytes: int) -> Iterator[dict[str, Any]]:
-    """Give every task that succeeded."""
+    """Give every task of the default queue that succeeded."""
     most = BYTES_PER_REQUEST // payload_bytes if payload_bytes else TASKS_PER_PAGE
-    path = f"/api/v1/tasks?status=success&limit={min(max(most, 1), TASKS_PER_PAGE)}"
+    path = f"/api/v1/tasks?queue=default&status=success&limit={min(max(most, 1), TASKS_PER_PAGE)}"
     while path:
         found = get(connection, path)
         yield from found["results"]

@@ -34,12 +34,18 @@ class Document:
         lines = [f"* {name}: {value}" for name, value in self._about.items()]
         sizes = self._sizes
         lines.append(
-            f"* sizes: {sizes.rounds} rounds in turn; backlogs of {sizes.drain_tasks:,} tasks and"
+            f"* sizes: {self._rounds()} rounds in turn; backlogs of {sizes.drain_tasks:,} tasks and"
             f" of {sizes.large_tasks:,} with {sizes.large_bytes:,} bytes; {sizes.samples} samples;"
             f" {sizes.subscribers:,} subscribers"
         )
         parts = ["\n".join(lines), goal_table(self._found), table(self._found), costs(self._found)]
         return "\n\n".join(parts)
+
+    def _rounds(self) -> int:
+        """Give how many rounds there was time for."""
+        return max(
+            (len(values) for one in self._found for values in one.values.values()), default=0
+        )
 
     def chart(self) -> str:
         """Give the run as SVG."""

@@ -21,7 +21,7 @@ from bench.processes import BenchFault
 from bench.procrastinate_peer import Procrastinate
 from bench.report import RESULTS, load_average, machine, write_lines
 from bench.rounds import MEASURES, QUICK, Sizes, measure
-from bench.run import end_in_order, sayer
+from bench.run import end_in_order, sayer, whole
 from bench.stage import Stage
 from bench.systems import System
 from bench.taskmill import Taskmill
@@ -79,8 +79,9 @@ def _options() -> argparse.Namespace:
         default=list(MEASURES),
         help=f"comma-separated, of {', '.join(MEASURES)}; default: all",
     )
-    parser.add_argument("--rounds", type=_whole, help="how often each measure is taken")
-    parser.add_argument("--tasks", type=_whole, help="tasks of a backlog and of a bulk submission")
+    parser.add_argument("--rounds", type=whole, help="how often each measure is taken")
+    parser.add_argument("--minutes", type=whole, help="after which no further round begins")
+    parser.add_argument("--tasks", type=whole, help="tasks of a backlog and of a bulk submission")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of JSON lines")
     parser.add_argument("--write-docs", action="store_true", help=f"put the run into {DOCUMENT}")
     return parser.parse_args()
@@ -100,21 +101,12 @@ def _names(text: str, known: Mapping[str, object]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _whole(text: str) -> int:
-    """Read a number of at least 1.
-
-    Raises:
-        ArgumentTypeError: it is something else.
-    """
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
 def _sizes(options: argparse.Namespace) -> Sizes:
     sizes = QUICK if options.quick else Sizes()
     if options.rounds:
         sizes = replace(sizes, rounds=options.rounds)
+    if options.minutes:
+        sizes = replace(sizes, minutes=options.minutes)
     if options.tasks:
         sizes = replace(sizes, drain_tasks=options.tasks, bulk_tasks=options.tasks)
     return sizes

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median, quantiles
+from time import monotonic
 
 from bench.systems import System, Work
 
@@ -19,6 +20,7 @@ class Sizes:
 
     Attributes:
         rounds: how often each measure is taken; the median counts.
+        minutes: after which no further round begins.
         submit_seconds: length of one round of submissions one by one.
         bulk_tasks: tasks of one round of bulk submission.
         drain_tasks: tasks of one backlog, of a system whose share is 1.
@@ -29,6 +31,7 @@ class Sizes:
     """
 
     rounds: int = 3
+    minutes: float = 60.0
     submit_seconds: float = 2.0
     bulk_tasks: int = 10_000
     drain_tasks: int = 10_000
@@ -161,8 +164,12 @@ def measure(
         say: is told of each step.
     """
     found = [Figures(system.key, system.name, system.keeps) for system in systems]
+    end = monotonic() + 60 * sizes.minutes
     with started(say, *systems):
         for number in range(sizes.rounds):
+            if number and monotonic() > end:
+                say(f"no time for round {number + 1}")
+                break
             for name, take in MEASURES.items():
                 for system, figures in zip(systems, found, strict=True):
                     if name in wanted and name in system.measures:

@@ -1,7 +1,8 @@
-"""What every run of a measurement does around it: end in order, tell its steps."""
+"""What every run of a measurement does around it: read numbers, end in order, tell its steps."""
 
 from __future__ import annotations
 
+import argparse
 import signal
 from collections.abc import Callable
 from time import perf_counter
@@ -15,6 +16,17 @@ def end_in_order() -> None:
 
 def _leave(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
+
+
+def whole(text: str) -> int:
+    """Read an option's number of at least 1.
+
+    Raises:
+        ArgumentTypeError: it is something else.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def sayer() -> Callable[[str], None]:

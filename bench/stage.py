@@ -6,6 +6,7 @@ Everything lives in the temporary directory that `tests.environment` makes for a
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,16 +30,22 @@ SHOWN_SETTINGS = (
 class Stage:
     """Servers in a temporary directory that is removed at the end: `with Stage() as stage:`.
 
+    Args:
+        options: settings of PostgreSQL as `name=value`.
+
     Attributes:
         directory: where data, sockets and logs are.
         broker: the RabbitMQ node.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: Sequence[str] = ()) -> None:
         self.directory = RUN_DIRECTORY
         self.sockets = self.directory / "run"
         self.postgres = Postgres(
-            self.directory / "postgres", self.sockets, log=self.directory / "postgres.log"
+            self.directory / "postgres",
+            self.sockets,
+            log=self.directory / "postgres.log",
+            options=options,
         )
         self.valkey_socket = self.sockets / "valkey.sock"
         self.valkey = Valkey(

@@ -42,9 +42,9 @@ _SERVERS = {"rabbitmq": "RabbitMQ", "valkey": "Valkey"}
 _TABLES = "taskmill_task, taskmill_event, taskmill_attempt"
 _COUNTS = """
 SELECT EXISTS (SELECT 1 FROM taskmill_attempt)::int,
-    (NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'queued')
+    (NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'queued' AND queue = 'default')
      AND NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'blocked')
-     AND NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'dispatched')
+     AND NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'dispatched' AND queue = 'default')
      AND NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state IN ('running', 'cancelling')))::int
 """
 _IDS = "SELECT string_agg(id::text, ',') FROM (SELECT id FROM taskmill_task LIMIT %s) AS picked"
@@ -76,14 +76,15 @@ class Taskmill:
     keeps = "state, result, history, attempts, feed"
     measures = COMMON_MEASURES | {"single", "rules", "subscribers"}
     share = 1.0
+    redis_databases = {"rabbitmq": (0, 1), "valkey": (2, 3)}
 
     def __init__(self, stage: Stage, broker: str) -> None:
         self.name = f"Taskmill on {_SERVERS[broker]}"
         self.stage = stage
         self.processes = Processes(stage)
-        self.database = f"taskmill_{broker}"
+        self.database = f"{self.key}_{broker}".replace("-", "_")
         self.port = free_port()
-        databases = {"rabbitmq": (0, 1), "valkey": (2, 3)}[broker]
+        databases = self.redis_databases[broker]
         urls = {
             "rabbitmq": lambda: stage.broker_url(self.key),
             "valkey": lambda: f"redis+socket://{stage.valkey_socket}?virtual_host={databases[0]}",
