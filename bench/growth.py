@@ -9,7 +9,7 @@ tasks are in a paused queue of their own. See docs/explanation/performance.md.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -31,8 +31,8 @@ QUICK_WAITING, QUICK_FINISHED = 2_000, 5_000
 ROWS_PER_STATEMENT = 500_000
 PARKED, ARCHIVE = "parked", "archive"
 _BEFORE = "interval '1 hour' + n * interval '40 ms'"
-_WAITING = {"id": f"uuidv7(-({_BEFORE}))"}
-_FINISHED = {
+WAITING_CHANGES = {"id": f"uuidv7(-({_BEFORE}))"}
+FINISHED_CHANGES = {
     "id": f"uuidv7(-({_BEFORE}))",
     "queue": f"'{ARCHIVE}'",
     "finished_at": f"t.finished_at - ({_BEFORE})",
@@ -87,8 +87,13 @@ class Grown(Taskmill):
         indexes = connection.execute(_INDEXES).fetchall()
         for name, _ in indexes:
             connection.execute(f'DROP INDEX "{name}"')
-        _copy(connection, self._finished, "state = 'success'", _FINISHED)
-        _copy(connection, self._waiting - 1, f"state = 'queued' AND queue = '{PARKED}'", _WAITING)
+        copy_task(connection, self._finished, "state = 'success'", FINISHED_CHANGES)
+        copy_task(
+            connection,
+            self._waiting - 1,
+            f"state = 'queued' AND queue = '{PARKED}'",
+            WAITING_CHANGES,
+        )
         for _, definition in indexes:
             connection.execute(definition)
         connection.execute("VACUUM ANALYZE taskmill_task")
@@ -101,7 +106,7 @@ class Grown(Taskmill):
             connection.execute("CHECKPOINT")
 
 
-def _copy(
+def copy_task(
     connection: psycopg.Connection[Any], count: int, which: str, changes: Mapping[str, str]
 ) -> None:
     """Copy one task so many times.
@@ -129,9 +134,13 @@ def _copy(
         raise BenchFault(f"{copied} of {count} tasks were copied where {which}")
 
 
-def main() -> None:
-    """Run the measurements and print them."""
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the measurements and print them.
+
+    Args:
+        arguments: of the command line; those of the process by default.
+    """
+    options = _options(arguments)
     end_in_order()
     start, say = perf_counter(), sayer()
     sizes = QUICK if options.quick else Sizes()
@@ -155,14 +164,14 @@ def main() -> None:
     print(f"Kept in {write_lines(found, sizes, about, path=path)}")
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
     parser.add_argument("--waiting", type=whole, help=f"waiting tasks; {WAITING:,} by default")
     parser.add_argument("--finished", type=whole, help=f"finished tasks; {FINISHED:,} by default")
     parser.add_argument("--rounds", type=whole, help="how often each drain is measured")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of JSON lines")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

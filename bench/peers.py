@@ -7,7 +7,7 @@ that are promised; keeps JSON lines. See docs/explanation/performance.md.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -38,9 +38,13 @@ SYSTEMS: dict[str, Callable[[Stage], System]] = {
 DEFAULT = [name for name in SYSTEMS if name != "celery-django-tuned"]
 
 
-def main() -> None:
-    """Run the measurements and print them."""
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the measurements and print them.
+
+    Args:
+        arguments: of the command line; those of the process by default.
+    """
+    options = _options(arguments)
     end_in_order()
     start, say = perf_counter(), sayer()
     sizes = _sizes(options)
@@ -64,7 +68,7 @@ def main() -> None:
         print(f"Written into {DOCUMENT}")
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
     parser.add_argument(
@@ -84,7 +88,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tasks", type=whole, help="tasks of a backlog and of a bulk submission")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of JSON lines")
     parser.add_argument("--write-docs", action="store_true", help=f"put the run into {DOCUMENT}")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _names(text: str, known: Mapping[str, object]) -> list[str]:
