@@ -33,7 +33,6 @@ DATABASES = {
         "NAME": os.environ["PEER_DATABASE"],
         "USER": "postgres",
         "HOST": os.environ["PEER_DATABASE_HOST"],
-        "CONN_MAX_AGE": int(os.environ.get("PEER_CONN_MAX_AGE", "0")),
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
