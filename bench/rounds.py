@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median, quantiles
 from time import monotonic
 
+from bench.processes import BenchFault
 from bench.systems import System, Work
 
 Say = Callable[[str], None]
@@ -162,7 +163,13 @@ def measure(
     Args:
         wanted: names of `MEASURES`.
         say: is told of each step.
+
+    Raises:
+        BenchFault: no system offers any of them.
     """
+    if not any(name in system.measures for system in systems for name in wanted):
+        names = ", ".join(system.name for system in systems)
+        raise BenchFault(f"none of {names} offers {', '.join(wanted)}; choose others")
     found = [Figures(system.key, system.name, system.keeps) for system in systems]
     end = monotonic() + 60 * sizes.minutes
     with started(say, *systems):

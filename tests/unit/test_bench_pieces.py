@@ -132,6 +132,12 @@ def test_systems_take_turns_at_each_measure_that_they_offer() -> None:
     assert found[1].cpu_per_task("drain") == {"worker": 1.0}
 
 
+def test_measures_that_no_system_offers_are_refused() -> None:
+    systems = [Recorded("a", {"drain"}, []), Recorded("b", {"bulk"}, [])]
+    with pytest.raises(BenchFault, match="none of a, b offers rules; choose others"):
+        measure(systems, ["rules"], QUICK, lambda _: None)
+
+
 def test_no_round_begins_after_the_time_but_the_first() -> None:
     said: list[str] = []
     sizes = Sizes(rounds=3, minutes=0.0, samples=5)
