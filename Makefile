@@ -7,10 +7,10 @@ PYTHON ?= $(firstword $(shell for name in python3 python3.14 python3.13 python3.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo env test check lint types arch migrations fmt bench bench-live bench-flow mutants soak docs
+.PHONY: help setup run demo env test check lint types arch migrations fmt bench bench-peers bench-growth bench-live bench-flow mutants soak docs
 
 help: ## List what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .venv/bin/pip:
 	@test -n "$(PYTHON)" || { echo "Taskmill needs Python 3.11 or newer; found: $$(python3 --version 2>&1)." \
@@ -74,8 +74,14 @@ fmt: .venv/.ready ## Format the code
 docs: .venv/.ready ## Write the generated pages of docs/reference
 	$(PY) docs/generate.py
 
-bench: .venv/.ready ## Measure this machine beside its peers (ARGS=--quick for a smoke run)
+bench: .venv/.ready ## Measure Taskmill on this machine (ARGS=--quick for a smoke run)
 	$(PY) -m bench $(ARGS)
+
+bench-peers: .venv/.ready ## Measure it beside other task systems, which are installed below var/
+	$(PY) -m bench.peers $(ARGS)
+
+bench-growth: .venv/.ready ## Measure it beside a million waiting and ten million finished tasks
+	$(PY) -m bench.growth $(ARGS)
 
 bench-live: .venv/.ready ## Measure how fast events reach live connections (ARGS=--quick for a smoke run)
 	$(PY) -m bench.live $(ARGS)

@@ -1,16 +1,18 @@
-"""`python -m bench [--quick] [--results DIRECTORY]`: measure, print, keep."""
+"""`python -m bench [--quick] [--results DIRECTORY]`: measure Taskmill alone, print, keep."""
 
 from __future__ import annotations
 
 import argparse
-import signal
 from pathlib import Path
 from time import perf_counter
-from types import FrameType
 
 from bench.report import RESULTS, costs, machine, table, write_lines
 from bench.rounds import QUICK, Sizes, measure
+from bench.run import end_in_order, sayer
 from bench.stage import Stage
+from bench.taskmill import Taskmill
+
+MEASURES = ("submit", "bulk", "drain", "latency")
 
 
 def main() -> None:
@@ -20,27 +22,20 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory of JSON lines")
     options = parser.parse_args()
     sizes = QUICK if options.quick else Sizes()
-    signal.signal(signal.SIGTERM, _leave)
-    start = perf_counter()
-
-    def say(step: str) -> None:
-        print(f"[{perf_counter() - start:5.0f} s] {step}", flush=True)
-
+    end_in_order()
+    start, say = perf_counter(), sayer()
     say("start PostgreSQL, Valkey and RabbitMQ")
     with Stage() as stage:
         about = machine(stage)
-        found = measure(stage, sizes, say)
+        systems = [Taskmill(stage, "rabbitmq"), Taskmill(stage, "valkey")]
+        found = measure(systems, MEASURES, sizes, say)
     print()
     for name, value in about.items():
         print(f"{name}: {value}")
-    print(f"\n{table(found)}\n\n{costs(found, sizes)}\n")
-    path = write_lines(found, sizes, about, directory=options.results)
+    print(f"\n{table(found)}\n\n{costs(found)}\n")
+    path = options.results / f"{about['at'][:10]}.jsonl"
+    write_lines(found, sizes, about, path=path)
     print(f"Took {perf_counter() - start:.0f} s; kept in {path}")
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """End through the `finally` blocks that stop what was started."""
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The HTTP load client, in a process of its own: `python -m bench.http_client MODE PORT ...`.
 
 Plain keep-alive sockets with prepared requests, so that the client costs little of the two cores.
-The bearer token comes in `BENCH_TOKEN`. Modes: `submit PORT CLIENTS SECONDS`, `bulk PORT TASKS
-PER_REQUEST`, `latency PORT SAMPLES`. Prints one line of JSON.
+The bearer token comes in `BENCH_TOKEN`. Modes: `submit PORT CLIENTS SECONDS STATUS`, `bulk PORT
+TASKS BYTES KEYS`, `latency PORT SAMPLES`, `limit PORT CONCURRENCY RATE` (`None` lifts). Prints one
+line of JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ import sys
 from time import perf_counter
 from typing import Any
 
-TASK = {"type": "demo.echo", "payload": {"message": "hello", "number": 42}}
+from bench.payload import make_payload
+
+TASK = {"type": "demo.echo", "payload": make_payload(0)}
+ITEMS_PER_REQUEST = 1000
+BYTES_PER_REQUEST = 20_000_000
+KEY_CONCURRENCY = 1000
 CHUNK = 1 << 18
 WARM_UP_SECONDS = 90.0
 
@@ -42,10 +48,13 @@ class Connection:
             self._read()
         head, rest = self._buffer.split(b"\r\n\r\n", 1)
         length = _content_length(head)
-        while len(rest) < length:
-            self._buffer = rest
+        parts, missing = [rest], length - len(rest)
+        while missing > 0:
+            self._buffer = b""
             self._read()
-            rest = self._buffer
+            parts.append(self._buffer)
+            missing -= len(self._buffer)
+        rest = b"".join(parts)
         self._buffer = rest[length:]
         return int(head[9:12]), rest[:length]
 
@@ -64,13 +73,17 @@ def _content_length(head: bytes) -> int:
     raise ConnectionError(f"no Content-Length in {head!r}")
 
 
-def request(path: str, body: Any, *headers: str) -> bytes:
-    """Give the bytes of a POST."""
+def request(
+    path: str, body: Any, *headers: str, method: str = "POST", token: str | None = None
+) -> bytes:
+    """Give the bytes of a request with a body of JSON, by the token of the environment if none is
+    given.
+    """
     content = json.dumps(body).encode()
     lines = (
-        f"POST {path} HTTP/1.1",
+        f"{method} {path} HTTP/1.1",
         "Host: 127.0.0.1",
-        f"Authorization: Bearer {os.environ['BENCH_TOKEN']}",
+        f"Authorization: Bearer {token or os.environ['BENCH_TOKEN']}",
         "Content-Type: application/json",
         f"Content-Length: {len(content)}",
         *headers,
@@ -91,13 +104,13 @@ def _expect(answer: tuple[int, bytes], expected: int) -> bytes:
     return body
 
 
-def submit(port: int, clients: int, seconds: float) -> dict[str, Any]:
+def submit(port: int, clients: int, seconds: float, status: int) -> dict[str, Any]:
     """Post single tasks over several connections, one request in flight on each."""
     data = request("/api/v1/tasks", TASK)
     connections = [Connection(port) for _ in range(clients)]
     for connection in connections:
         for _ in range(5):
-            exchange(connection, data, 202)
+            exchange(connection, data, status)
     selector = selectors.DefaultSelector()
     start, count = perf_counter(), 0
     for connection in connections:
@@ -105,25 +118,29 @@ def submit(port: int, clients: int, seconds: float) -> dict[str, Any]:
         connection.send(data)
     while perf_counter() - start < seconds:
         for key, _ in selector.select(timeout=30):
-            _expect(key.data.receive(), 202)
+            _expect(key.data.receive(), status)
             count += 1
             key.data.send(data)
     elapsed = perf_counter() - start
     for connection in connections:
-        _expect(connection.receive(), 202)
-    return {"rate": count / elapsed}
+        _expect(connection.receive(), status)
+    return {"rate": count / elapsed, "accepted": count + 6 * clients}
 
 
-def bulk(port: int, tasks: int, per_request: int) -> dict[str, Any]:
-    """Post many tasks in requests of `per_request`."""
+def bulk(port: int, tasks: int, payload_bytes: int, keys: int) -> dict[str, Any]:
+    """Post many tasks a request, spread over so many concurrency keys."""
     connection = Connection(port)
-    sizes = [per_request] * (tasks // per_request)
-    if tasks % per_request:
-        sizes.append(tasks % per_request)
-    bodies = {size: request("/api/v1/tasks/bulk", {"items": [TASK] * size}) for size in set(sizes)}
+    task: dict[str, Any] = TASK | {"payload": make_payload(payload_bytes)}
+    items = [task] * tasks
+    if keys:
+        rule = {"max_concurrency": KEY_CONCURRENCY}
+        items = [task | rule | {"concurrency_key": f"busy-{n % keys}"} for n in range(tasks)]
+    most = max(1, BYTES_PER_REQUEST // payload_bytes) if payload_bytes else ITEMS_PER_REQUEST
+    parts = [items[start : start + most] for start in range(0, tasks, most)]
+    bodies = [request("/api/v1/tasks/bulk", {"items": part}) for part in parts]
     start = perf_counter()
-    for size in sizes:
-        exchange(connection, bodies[size], 202)
+    for body in bodies:
+        exchange(connection, body, 202)
     return {"rate": tasks / (perf_counter() - start)}
 
 
@@ -148,14 +165,26 @@ def latency(port: int, samples: int) -> dict[str, Any]:
     return {"milliseconds": times}
 
 
+def limit(port: int, concurrency: str, rate: str) -> dict[str, Any]:
+    """Limit the task type or lift its limits."""
+    body = {
+        "concurrency": None if concurrency == "None" else int(concurrency),
+        "rate": None if rate == "None" else rate,
+    }
+    path = f"/api/v1/task-types/{TASK['type']}"
+    exchange(Connection(port), request(path, body, method="PATCH"), 200)
+    return body
+
+
 def main(mode: str, port: str, *arguments: str) -> None:
     """Run a mode and print what it found."""
     if mode == "submit":
-        found = submit(int(port), int(arguments[0]), float(arguments[1]))
-    elif mode == "bulk":
-        found = bulk(int(port), int(arguments[0]), int(arguments[1]))
+        clients, seconds, status = arguments
+        found = submit(int(port), int(clients), float(seconds), int(status))
+    elif mode == "limit":
+        found = limit(int(port), *arguments)
     else:
-        found = latency(int(port), int(arguments[0]))
+        found = {"bulk": bulk, "latency": latency}[mode](int(port), *map(int, arguments))
     print(json.dumps(found))
 
 

@@ -1,11 +1,12 @@
-"""Many live connections in one process: `python -m bench.live_client KIND PORT TASK CONNECTIONS
+"""Many live connections in one process: `python -m bench.live_client KIND PORT TASKS CONNECTIONS
 EVENTS...`.
 
-KIND is `websocket`, `sse`, `channels` (the peer) or `all` (server-sent events of everything, which
-are not counted); the bearer token comes in `BENCH_TOKEN`. Every connection watches the
-task, whose progress is numbered in its message. For each number of events in turn, one line of JSON
-is printed when every connection has so many more: the first says how long connecting took, the
-others when each event came, in nanoseconds of the clock that all processes share.
+KIND is `websocket`, `sse`, `channels` (the peer), `all` (server-sent events of everything, which
+are not counted) or `ends` (WebSockets that wait for their task's success); the bearer token comes
+in `BENCH_TOKEN`. Every connection watches one of the tasks, whose ids are joined by commas;
+progress is numbered in its message. For each number of events in turn, one line of JSON is printed
+when every connection has so many more: the first says how long connecting took, the others when
+each event came, in nanoseconds of the clock that all processes share.
 
 Frames are not decoded: the client must not cost more than the server that it measures.
 """
@@ -25,6 +26,7 @@ from typing import Any
 import uvloop
 
 NUMBERED = re.compile(rb'"message":"(\d+)"')
+SUCCEEDED = re.compile(rb'"type":"task.succeeded"()')
 CONNECTING_MOST = 40
 MASK = b"\x00\x00\x00\x00"
 SHORT_MOST = 125
@@ -34,7 +36,8 @@ TAIL_BYTES = 256
 class Audience:
     """What all connections have received."""
 
-    def __init__(self) -> None:
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self.pattern = pattern
         self.times: defaultdict[int, list[int]] = defaultdict(list)
         self.count = 0
         self._wanted = 0
@@ -63,6 +66,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._audience = audience
+        self._pattern = audience.pattern
         self._request = request
         self._subscription = subscription
         self._sign = sign
@@ -82,8 +86,8 @@ class Connection(asyncio.Protocol):
             self._open(data)
             return
         end = 0
-        for found in NUMBERED.finditer(data):
-            self._audience.note(int(found[1]), now)
+        for found in self._pattern.finditer(data):
+            self._audience.note(int(found[1] or 0), now)
             end = found.end()
         self._rest = data[max(end, len(data) - TAIL_BYTES) :]
 
@@ -129,14 +133,16 @@ def asked(kind: str, task: str) -> tuple[bytes, bytes, bytes]:
     return request.encode(), text_frame(wish), b"snapshot"
 
 
-async def watch(kind: str, port: int, task: str, connections: int, rounds: Sequence[int]) -> None:
+async def watch(
+    kind: str, port: int, tasks: Sequence[str], connections: int, rounds: Sequence[int]
+) -> None:
     """Connect, and print what comes."""
-    audience = Audience()
-    parts = asked(kind, task)
+    audience = Audience(SUCCEEDED if kind == "ends" else NUMBERED)
     permits = asyncio.Semaphore(CONNECTING_MOST)
     loop = asyncio.get_running_loop()
 
-    async def one() -> None:
+    async def one(number: int) -> None:
+        parts = asked(kind, tasks[number % len(tasks)])
         async with permits:
             _, made = await loop.create_connection(
                 lambda: Connection(audience, parts[0], parts[1], sign=parts[2]), "127.0.0.1", port
@@ -144,7 +150,7 @@ async def watch(kind: str, port: int, task: str, connections: int, rounds: Seque
             await made.opened
 
     begun = monotonic_ns()
-    await asyncio.gather(*(one() for _ in range(connections)))
+    await asyncio.gather(*(one(number) for number in range(connections)))
     print(json.dumps({"connected_seconds": (monotonic_ns() - begun) / 1e9}), flush=True)
     total = 0
     for events in rounds:
@@ -160,7 +166,7 @@ if __name__ == "__main__":
         watch(
             sys.argv[1],
             int(sys.argv[2]),
-            sys.argv[3],
+            sys.argv[3].split(","),
             int(sys.argv[4]),
             [int(word) for word in sys.argv[5:]],
         )

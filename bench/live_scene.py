@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from time import monotonic_ns
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 
@@ -131,16 +131,24 @@ class Scene:
         return numbers, monotonic_ns()
 
 
+class Watched(Protocol):
+    """What the connections watch: tasks, their ids joined by commas, at a web process."""
+
+    port: int
+    env: dict[str, str]
+    task: str
+
+
 class Client:
     """The process that holds the connections."""
 
     def __init__(
-        self, scene: Scene, transport: str, connections: int, rounds: Sequence[int]
+        self, watched: Watched, transport: str, connections: int, rounds: Sequence[int]
     ) -> None:
-        words = [sys.executable, "-m", "bench.live_client", transport, str(scene.port), scene.task]
-        words += [str(one) for one in (connections, *rounds)]
+        words = [sys.executable, "-m", "bench.live_client", transport, str(watched.port)]
+        words += [watched.task, *(str(one) for one in (connections, *rounds))]
         self._child = subprocess.Popen(
-            words, cwd=ROOT, env=scene.env, stdout=subprocess.PIPE, text=True
+            words, cwd=ROOT, env=watched.env, stdout=subprocess.PIPE, text=True
         )
 
     def line(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run prints: the machine, the settings, the table with ratios; and its JSON lines."""
+"""What a run prints: the machine, the settings, the tables; and its JSON lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,8 +18,21 @@ from bench.stage import Stage
 from bench.systems import CONCURRENCY
 
 RESULTS = ROOT / "bench" / "results"
-PACKAGES = ("celery", "kombu", "Django", "django-celery-results", "psycopg", "uvicorn")
-PERCENTILES = (50, 95, 99)
+PACKAGES = ("celery", "kombu", "Django", "psycopg", "uvicorn")
+TITLES = {
+    "submit1": "submit, 1 client, tasks/s",
+    "submit8": "submit, 8 clients, tasks/s",
+    "bulk": "submit in bulk, tasks/s",
+    "drain": "drain, tasks/s",
+    "single": "drain, a message per task, tasks/s",
+    "rules": "drain under three rules, tasks/s",
+    "subscribers": "drain beside subscribers, tasks/s",
+    "large": "drain of large payloads, tasks/s",
+    "p50": "submit to result, p50, ms",
+    "p95": "submit to result, p95, ms",
+    "p99": "submit to result, p99, ms",
+}
+"""What the values of `Figures` are called in a table."""
 
 
 def machine(stage: Stage) -> dict[str, str]:
@@ -41,6 +54,11 @@ def machine(stage: Stage) -> dict[str, str]:
     }
 
 
+def load_average() -> str:
+    """Give how busy the machine is, over 1, 5 and 15 minutes."""
+    return ", ".join(f"{one:.1f}" for one in os.getloadavg())
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines():
         if line.startswith("model name"):
@@ -54,42 +72,31 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def rows(found: Sequence[Figures]) -> list[tuple[str, bool, list[float | None]]]:
-    """Give the table: the name of a measure, whether more is better, and a value per system."""
-    table: list[tuple[str, bool, list[float | None]]] = [
-        (
-            f"submit, {clients} client{'s' if clients > 1 else ''}, tasks/s",
-            True,
-            [one.submit_rate(clients) for one in found],
-        )
-        for clients in (1, 8)
-    ]
-    table.append(("submit in bulk, tasks/s", True, [one.bulk_rate() for one in found]))
-    table.append(("drain, tasks/s", True, [one.drain_rate() for one in found]))
-    table += [
-        (f"submit to result, p{percent}, ms", False, [one.percentile(percent) for one in found])
-        for percent in PERCENTILES
-    ]
-    return table
-
-
-def ratio(ours: float | None, peer: float | None, *, is_more_better: bool) -> str:
-    """Say how many times better ours is; below 1 it is worse."""
-    if not ours or not peer:
-        return "-"
-    return f"{ours / peer if is_more_better else peer / ours:.1f}x"
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Give a table; its first row is the head, columns after the first are aligned right."""
+    head, *rest = rows
+    ruled = [head, ["---"] + ["---:"] * (len(head) - 1), *rest]
+    return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
 
 
 def table(found: Sequence[Figures]) -> str:
-    """Give the table as Markdown; the ratios compare the first column with the peer's two."""
-    names = [one.system for one in found]
-    peers = [index for index, name in enumerate(names) if name.startswith("Celery")]
-    head = ["", *names, *(f"ours / {names[index]}" for index in peers)]
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
-    for name, is_more_better, values in rows(found):
-        ratios = [ratio(values[0], values[i], is_more_better=is_more_better) for i in peers]
-        lines.append([name, *(number(value) for value in values), *ratios])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Give the medians with their spread, a column per system."""
+    rows = [["", *(one.system for one in found)]]
+    for name, title in TITLES.items():
+        if any(name in one.values for one in found):
+            rows.append([title, *(spread(one.values.get(name, [])) for one in found)])
+    rows.append(["keeps", *(one.keeps for one in found)])
+    return markdown(rows)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Give the median, and the least and the most beside it where there are several."""
+    if not values:
+        return "-"
+    middle = Figures("", "", "", values={"": list(values)}).median("")
+    if len(values) == 1:
+        return number(middle)
+    return f"{number(middle)} ({number(min(values))} to {number(max(values))})"
 
 
 def number(value: float | None) -> str:
@@ -99,28 +106,30 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def costs(found: Sequence[Figures], sizes: Sizes) -> str:
-    """Give processor time per drained task and peak memory, by process, as Markdown."""
-    lines = [["", "CPU us per drained task", "peak memory, MB of each process"], ["---"] * 3]
+def costs(found: Sequence[Figures]) -> str:
+    """Give processor time per drained task and peak memory, by process."""
+    rows = [["", "CPU us per drained task", "peak memory, MB of each process"]]
     for one in found:
-        cpu = one.cpu_per_task(sizes.drain_tasks)
+        cpu = one.cpu_per_task("drain")
         spent = ", ".join(f"{role} {value:,.0f}" for role, value in cpu.items())
         memory = ", ".join(
             f"{role} {' + '.join(f'{value:.0f}' for value in values)}"
             for role, values in one.memory.items()
         )
-        lines.append([one.system, f"{spent}; together {sum(cpu.values()):,.0f}", memory])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        together = f"{spent}; together {sum(cpu.values()):,.0f}" if cpu else "-"
+        rows.append([one.system, together, memory or "-"])
+    return "\n".join(
+        f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    )
 
 
 def write_lines(
-    found: Sequence[Figures], sizes: Sizes, about: dict[str, str], *, directory: Path
+    found: Sequence[Figures], sizes: Sizes, about: Mapping[str, str], *, path: Path
 ) -> Path:
-    """Append one JSON line per system to the results of today; give the file."""
-    directory.mkdir(exist_ok=True)
-    path = directory / f"{about['at'][:10]}.jsonl"
+    """Append one JSON line per system to a file; give the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf8") as output:
         for one in found:
-            line = {"machine": about, "sizes": asdict(sizes), **asdict(one)}
+            line = {"machine": dict(about), "sizes": asdict(sizes), **asdict(one)}
             output.write(json.dumps(line) + "\n")
     return path

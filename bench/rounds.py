@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median, quantiles
+from time import monotonic
 
-from bench.celery_peer import CeleryPeer
-from bench.stage import Stage
-from bench.systems import Drain, System
-from bench.taskmill import Taskmill
+from bench.processes import BenchFault
+from bench.systems import System, Work
 
 Say = Callable[[str], None]
+PERCENTILES = (50, 95, 99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,91 +20,171 @@ class Sizes:
     """How much is measured.
 
     Attributes:
-        rounds: how often each of the fast measures is taken; the median counts.
+        rounds: how often each measure is taken; the median counts.
+        minutes: after which no further round begins.
         submit_seconds: length of one round of submissions one by one.
         bulk_tasks: tasks of one round of bulk submission.
-        drain_tasks: tasks of one backlog.
-        tuned_tasks: tasks of the backlog of the tuned peer; 0 leaves it out.
+        drain_tasks: tasks of one backlog, of a system whose share is 1.
+        large_tasks: tasks of one backlog of large payloads, likewise.
+        large_bytes: of each large payload.
+        subscribers: live connections of the drain beside them.
         samples: latencies of one round.
     """
 
     rounds: int = 3
+    minutes: float = 60.0
     submit_seconds: float = 2.0
     bulk_tasks: int = 10_000
     drain_tasks: int = 10_000
-    tuned_tasks: int = 3_000
-    samples: int = 100
+    large_tasks: int = 1_000
+    large_bytes: int = 100_000
+    subscribers: int = 1_000
+    samples: int = 200
 
 
 QUICK = Sizes(
-    rounds=1, submit_seconds=0.5, bulk_tasks=500, drain_tasks=200, tuned_tasks=0, samples=10
+    rounds=1,
+    submit_seconds=0.5,
+    bulk_tasks=500,
+    drain_tasks=200,
+    large_tasks=20,
+    subscribers=20,
+    samples=10,
 )
 
 
 @dataclass(slots=True)
 class Figures:
-    """What was found of one system; rates in tasks per second, latencies in milliseconds."""
+    """What was found of one system, a value per round.
 
+    Attributes:
+        values: rates in tasks per second and times in milliseconds, by `report.TITLES`.
+        cpu: microseconds of processor time per task by process, of each kind of drain.
+        memory: peak megabytes by process.
+    """
+
+    key: str
     system: str
-    submit: dict[int, list[float]] = field(default_factory=dict)
-    bulk: list[float] = field(default_factory=list)
-    drains: list[Drain] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)
+    keeps: str
+    values: dict[str, list[float]] = field(default_factory=dict)
+    cpu: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     memory: dict[str, list[float]] = field(default_factory=dict)
 
-    def percentile(self, percent: int) -> float | None:
-        """Give a percentile of the latencies, or None where none were taken."""
-        if len(self.latencies) < 2:
-            return None
-        return quantiles(self.latencies, n=100, method="inclusive")[percent - 1]
+    def add(self, name: str, value: float) -> None:
+        """Add a value of a round."""
+        self.values.setdefault(name, []).append(value)
 
-    def drain_rate(self) -> float | None:
-        """Give the median rate of the drains."""
-        return median(drain.rate for drain in self.drains) if self.drains else None
-
-    def submit_rate(self, clients: int) -> float | None:
-        """Give the median rate of submissions by so many clients."""
-        found = self.submit.get(clients)
+    def median(self, name: str) -> float | None:
+        """Give the median of a value, or None where it was not taken."""
+        found = self.values.get(name)
         return median(found) if found else None
 
-    def bulk_rate(self) -> float | None:
-        """Give the median rate of bulk submission."""
-        return median(self.bulk) if self.bulk else None
-
-    def cpu_per_task(self, tasks: int) -> dict[str, float]:
-        """Give microseconds of processor time per drained task by process, over all drains."""
-        if not self.drains:
-            return {}
-        roles = sorted({role for drain in self.drains for role in drain.cpu})
-        return {
-            role: median(drain.cpu.get(role, 0.0) for drain in self.drains) / tasks * 1e6
-            for role in roles
-        }
+    def cpu_per_task(self, name: str) -> dict[str, float]:
+        """Give the median processor time per task of a kind of drain, by process."""
+        drains = self.cpu.get(name, [])
+        roles = sorted({role for drain in drains for role in drain})
+        return {role: median(drain.get(role, 0.0) for drain in drains) for role in roles}
 
 
-def measure(stage: Stage, sizes: Sizes, say: Say) -> list[Figures]:
-    """Measure Taskmill on RabbitMQ and Valkey, the peer, and the peer tuned.
+Measure = Callable[[System, Sizes, Figures], None]
+
+
+def _submit(system: System, sizes: Sizes, figures: Figures) -> None:
+    """Submit one by one with no worker running."""
+    for clients in (1, 8):
+        figures.add(f"submit{clients}", system.submit(clients, sizes.submit_seconds))
+    system.empty()
+
+
+def _bulk(system: System, sizes: Sizes, figures: Figures) -> None:
+    """Submit in bulk with no worker running."""
+    system.empty()
+    figures.add("bulk", system.bulk(sizes.bulk_tasks))
+    system.empty()
+
+
+def _latency(system: System, sizes: Sizes, figures: Figures) -> None:
+    """Submit and wait, one at a time, with the worker up and idle."""
+    system.empty()
+    system.start_worker()
+    cuts = quantiles(system.latency(sizes.samples), n=100, method="inclusive")
+    for percent in PERCENTILES:
+        figures.add(f"p{percent}", cuts[percent - 1])
+    system.stop_worker()
+
+
+def _drain_of(name: str, work: Callable[[Sizes, float], Work]) -> Measure:
+    def take(system: System, sizes: Sizes, figures: Figures) -> None:
+        found = system.drain(work(sizes, system.share))
+        figures.add(name, found.rate)
+        figures.cpu.setdefault(name, []).append(found.cpu)
+
+    return take
+
+
+def _least(tasks: int, share: float) -> int:
+    return max(1, round(tasks * share))
+
+
+MEASURES: dict[str, Measure] = {
+    "submit": _submit,
+    "bulk": _bulk,
+    "drain": _drain_of("drain", lambda sizes, share: Work(tasks=_least(sizes.drain_tasks, share))),
+    "single": _drain_of(
+        "single",
+        lambda sizes, share: Work(tasks=_least(sizes.drain_tasks, share), is_single=True),
+    ),
+    "rules": _drain_of(
+        "rules",
+        lambda sizes, share: Work(tasks=_least(sizes.drain_tasks, share), has_rules=True),
+    ),
+    "subscribers": _drain_of(
+        "subscribers",
+        lambda sizes, share: Work(
+            tasks=_least(sizes.drain_tasks, share), subscribers=sizes.subscribers
+        ),
+    ),
+    "large": _drain_of(
+        "large",
+        lambda sizes, share: Work(
+            tasks=_least(sizes.large_tasks, share), payload_bytes=sizes.large_bytes
+        ),
+    ),
+    "latency": _latency,
+}
+"""What can be measured, in the order in which a round takes it."""
+
+
+def measure(
+    systems: Sequence[System], wanted: Collection[str], sizes: Sizes, say: Say
+) -> list[Figures]:
+    """Take the wanted measures of each system that offers them, in turn, round by round.
 
     Args:
+        wanted: names of `MEASURES`.
         say: is told of each step.
 
-    Returns:
-        Their figures in this order. Submissions do not touch the broker, so Taskmill on Valkey
-        has none.
+    Raises:
+        BenchFault: no system offers any of them.
     """
-    ours, ours_valkey = Taskmill(stage, "rabbitmq"), Taskmill(stage, "valkey")
-    peer = CeleryPeer(stage)
-    with started(say, ours, ours_valkey, peer):
-        found = {system.name: Figures(system.name) for system in (ours, ours_valkey, peer)}
-        _submissions(found, (ours, peer), sizes, say)
-        _drains(found, (ours, ours_valkey), sizes, say)
-        say(f"drain of {sizes.drain_tasks} tasks: {peer.name}")
-        found[peer.name].drains.append(peer.drain(sizes.drain_tasks))
-        _latencies(found, (ours, ours_valkey, peer), sizes, say)
-        for system in (ours, ours_valkey, peer):
-            found[system.name].memory = system.memory()
-    tuned = [_tuned(stage, sizes, say)] if sizes.tuned_tasks else []
-    return [*found.values(), *tuned]
+    if not any(name in system.measures for system in systems for name in wanted):
+        names = ", ".join(system.name for system in systems)
+        raise BenchFault(f"none of {names} offers {', '.join(wanted)}; choose others")
+    found = [Figures(system.key, system.name, system.keeps) for system in systems]
+    end = monotonic() + 60 * sizes.minutes
+    with started(say, *systems):
+        for number in range(sizes.rounds):
+            if number and monotonic() > end:
+                say(f"no time for round {number + 1}")
+                break
+            for name, take in MEASURES.items():
+                for system, figures in zip(systems, found, strict=True):
+                    if name in wanted and name in system.measures:
+                        say(f"round {number + 1}, {name}: {system.name}")
+                        take(system, sizes, figures)
+        for system, figures in zip(systems, found, strict=True):
+            figures.memory = system.memory()
+    return found
 
 
 @contextmanager
@@ -118,62 +198,3 @@ def started(say: Say, *systems: System) -> Iterator[None]:
     finally:
         for system in systems:
             system.stop()
-
-
-def _submissions(
-    found: dict[str, Figures], systems: Sequence[System], sizes: Sizes, say: Say
-) -> None:
-    """Submit one by one and in bulk with no worker running."""
-    for number in range(sizes.rounds):
-        for system in systems:
-            say(f"submissions, round {number + 1}: {system.name}")
-            figures = found[system.name]
-            for clients in (1, 8):
-                rate = system.submit(clients, sizes.submit_seconds)
-                figures.submit.setdefault(clients, []).append(rate)
-            figures.bulk.append(system.bulk(sizes.bulk_tasks))
-            system.empty()
-
-
-def _drains(found: dict[str, Figures], systems: Sequence[System], sizes: Sizes, say: Say) -> None:
-    for number in range(sizes.rounds):
-        for system in systems:
-            say(f"drain of {sizes.drain_tasks} tasks, round {number + 1}: {system.name}")
-            found[system.name].drains.append(system.drain(sizes.drain_tasks))
-
-
-def _latencies(
-    found: dict[str, Figures], systems: Sequence[System], sizes: Sizes, say: Say
-) -> None:
-    """Submit and wait, one at a time, with all workers up and idle."""
-    for system in systems:
-        system.empty()
-        system.start_worker()
-    for number in range(sizes.rounds):
-        for system in systems:
-            say(f"submit to result, round {number + 1}: {system.name}")
-            found[system.name].latencies += system.latency(sizes.samples)
-    for system in systems:
-        system.stop_worker()
-
-
-def _tuned(stage: Stage, sizes: Sizes, say: Say) -> Figures:
-    """Measure the peer with kept database connections and with confirms, as ours has both."""
-    peer = CeleryPeer(stage, is_tuned=True)
-    figures = Figures(peer.name)
-    with started(say, peer):
-        say(f"submissions: {peer.name}")
-        peer.empty()
-        for clients in (1, 8):
-            figures.submit[clients] = [peer.submit(clients, sizes.submit_seconds)]
-        figures.bulk.append(peer.bulk(min(sizes.bulk_tasks, sizes.tuned_tasks)))
-        say(f"drain of {sizes.tuned_tasks} tasks: {peer.name}")
-        drain = peer.drain(sizes.tuned_tasks)
-        scale = sizes.drain_tasks / sizes.tuned_tasks
-        cpu = {role: seconds * scale for role, seconds in drain.cpu.items()}
-        figures.drains.append(Drain(drain.rate, cpu))
-        peer.start_worker()
-        figures.latencies = peer.latency(sizes.samples)
-        peer.stop_worker()
-        figures.memory = peer.memory()
-    return figures

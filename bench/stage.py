@@ -1,4 +1,4 @@
-"""The servers that both systems share: PostgreSQL with everything durable on, RabbitMQ, Valkey.
+"""The servers that all systems share: PostgreSQL with everything durable on, RabbitMQ, Valkey.
 
 Everything lives in the temporary directory that `tests.environment` makes for a run.
 """
@@ -6,6 +6,7 @@ Everything lives in the temporary directory that `tests.environment` makes for a
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,22 +30,29 @@ SHOWN_SETTINGS = (
 class Stage:
     """Servers in a temporary directory that is removed at the end: `with Stage() as stage:`.
 
+    Args:
+        options: settings of PostgreSQL as `name=value`.
+
     Attributes:
         directory: where data, sockets and logs are.
         broker: the RabbitMQ node.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: Sequence[str] = ()) -> None:
         self.directory = RUN_DIRECTORY
         self.sockets = self.directory / "run"
         self.postgres = Postgres(
-            self.directory / "postgres", self.sockets, log=self.directory / "postgres.log"
+            self.directory / "postgres",
+            self.sockets,
+            log=self.directory / "postgres.log",
+            options=options,
         )
         self.valkey_socket = self.sockets / "valkey.sock"
         self.valkey = Valkey(
             self.directory / "valkey", self.valkey_socket, log=self.directory / "valkey.log"
         )
         self.broker = RabbitMQ(self.directory / "rabbitmq")
+        self._virtual_hosts: set[str] = set()
 
     def __enter__(self) -> Self:
         try:
@@ -74,6 +82,16 @@ class Stage:
     def connect(self, database: str) -> psycopg.Connection[Any]:
         """Open a connection that commits every statement."""
         return psycopg.connect(self.postgres.url(database), autocommit=True)
+
+    def broker_url(self, name: str) -> str:
+        """Give the URL of a virtual host of its own, made where it is missing, so that systems do
+        not see each other's queues.
+        """
+        if name not in self._virtual_hosts:
+            self.broker.control("add_vhost", name)
+            self.broker.control("set_permissions", "-p", name, self.broker.user, *[".*"] * 3)
+            self._virtual_hosts.add(name)
+        return f"{self.broker.url.rstrip('/')}/{name}"
 
     def server_pids(self) -> dict[str, int]:
         """Give the servers' processes by name."""

@@ -1,18 +1,18 @@
-"""What is measured: Taskmill through its public interfaces, and the peer beside it.
+"""What is measured: Taskmill through its public interfaces, and the peers beside it.
 
-A system starts its own processes, offers the same five measures, and can be emptied between them.
+A system starts its own processes, offers the same measures, and can be emptied between them.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from bench.processes import (
+    BenchFault,
     Process,
     cpu_seconds,
     own_cpu_seconds,
@@ -23,6 +23,26 @@ from bench.stage import Stage
 
 CONCURRENCY = 2
 DRAIN_SECONDS = 240.0
+COMMON_MEASURES = frozenset({"submit", "bulk", "drain", "large", "latency"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A backlog to work off.
+
+    Attributes:
+        tasks: how many.
+        payload_bytes: length of the text in each payload; 0 for a few words.
+        is_single: whether each task travels in a message of its own, which is not the default.
+        has_rules: whether three limits hold for each task.
+        subscribers: live connections, each of which watches a task of the backlog.
+    """
+
+    tasks: int
+    payload_bytes: int = 0
+    is_single: bool = False
+    has_rules: bool = False
+    subscribers: int = 0
 
 
 @dataclass(slots=True)
@@ -31,7 +51,7 @@ class Drain:
 
     Attributes:
         rate: tasks per second from the first start to the last finish.
-        cpu: processor seconds by process between those two.
+        cpu: processor microseconds per task by process between those two.
     """
 
     rate: float
@@ -39,9 +59,22 @@ class Drain:
 
 
 class System(Protocol):
-    """The measures that every system offers."""
+    """The measures that every system offers.
 
+    Attributes:
+        key: what options call it.
+        name: what tables call it.
+        keeps: what can be read of a task afterwards.
+        measures: those of `rounds.MEASURES` that it offers.
+        share: of the tasks of a backlog, so that no round of a slow or a fast system is too long
+            or too short.
+    """
+
+    key: str
     name: str
+    keeps: str
+    measures: frozenset[str]
+    share: float
 
     def start(self) -> None:
         """Start all but the worker."""
@@ -67,8 +100,10 @@ class System(Protocol):
     def latency(self, samples: int) -> list[float]:
         """Give milliseconds from submission to result, one task after another."""
 
-    def drain(self, tasks: int) -> Drain:
-        """Preload tasks, start the worker, wait for the last one; the worker is stopped again."""
+    def drain(self, work: Work) -> Drain:
+        """Preload tasks, start the worker, wait for the last one, read every result; the worker is
+        stopped again.
+        """
 
     def memory(self) -> dict[str, list[float]]:
         """Give the peak megabytes of the processes by role, the largest first."""
@@ -85,7 +120,7 @@ class Processes:
     def start(self, role: str, system: str, command: list[str], env: dict[str, str]) -> Process:
         """Start a process under a role."""
         log = self.stage.directory / f"{system}-{role}.log".replace(" ", "-")
-        process = Process(f"{system} {role}", [sys.executable, *command], env=env, log=log)
+        process = Process(f"{system} {role}", command, env=env, log=log)
         self.running[role] = process
         return process
 
@@ -173,3 +208,22 @@ def measure_drain(
 
     wait_until(f"the end of {tasks} tasks", is_done, seconds=end - monotonic(), every=0.2)
     return spent(before, processes.cpu())
+
+
+def drained(name: str, work: Work, found: Mapping[str, Any], cpu: Mapping[str, float]) -> Drain:
+    """Give a drain whose results were read afterwards.
+
+    Args:
+        found: what the system's client read: `right`, the tasks whose state and result are as
+            they must be, and `seconds` from the first start to the last finish.
+        cpu: processor seconds by process.
+
+    Raises:
+        BenchFault: a result is missing or wrong.
+    """
+    if found["right"] != work.tasks:
+        raise BenchFault(f"{name}: {found['right']} of {work.tasks} results are there and right")
+    return Drain(
+        rate=work.tasks / found["seconds"],
+        cpu={role: seconds / work.tasks * 1e6 for role, seconds in cpu.items()},
+    )

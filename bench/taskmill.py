@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from bench.live_scene import Client
 from bench.processes import (
     BenchFault,
     Process,
@@ -12,27 +18,50 @@ from bench.processes import (
     wait_until,
 )
 from bench.stage import Stage
-from bench.systems import CONCURRENCY, Drain, Processes, environment, measure_drain
+from bench.systems import (
+    COMMON_MEASURES,
+    CONCURRENCY,
+    Drain,
+    Processes,
+    Work,
+    drained,
+    environment,
+    measure_drain,
+)
 
-CLIENT = "bench.http_client"
-ITEMS_PER_REQUEST = 1000
+CLIENT = [sys.executable, "-m", "bench.http_client"]
+READER = [sys.executable, "-m", "bench.http_reader"]
+KEYS = 100
+RULES = {"concurrency": 100_000, "rate": "1000000/s"}
+_ENGINE = "manage.py engine"
+_SINGLE = {"TASKMILL_BULK_LANE": "0", "TASKMILL_CELERY_EVENTS": "1"}
+"""An engine with these hands out single tasks: for Celery's events it must, as they are about
+single tasks. The worker is not told of events and sends none.
+"""
+_SERVERS = {"rabbitmq": "RabbitMQ", "valkey": "Valkey"}
 _TABLES = "taskmill_task, taskmill_event, taskmill_attempt"
 _COUNTS = """
 SELECT EXISTS (SELECT 1 FROM taskmill_attempt)::int,
-    (NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'queued')
-     AND NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'dispatched')
+    (NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'queued' AND queue = 'default')
+     AND NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'blocked')
+     AND NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'dispatched' AND queue = 'default')
      AND NOT EXISTS (SELECT 1 FROM taskmill_task WHERE state IN ('running', 'cancelling')))::int
 """
-_SUCCEEDED = "SELECT count(*) FROM taskmill_task WHERE state = 'success'"
-_SECONDS = """
-SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8 FROM taskmill_task
-"""
+_IDS = "SELECT string_agg(id::text, ',') FROM (SELECT id FROM taskmill_task LIMIT %s) AS picked"
 _MAKE_KEY = """
 from tasks_app.models import Tenant
 from tasks_app.services.keys import create_api_key
 tenant, _ = Tenant.objects.get_or_create(slug="bench", defaults={"name": "bench"})
-print(create_api_key(tenant=tenant, name="bench", scopes=["tasks:submit", "tasks:read"])[1])
+scopes = ["tasks:submit", "tasks:read", "queues:write"]
+print(create_api_key(tenant=tenant, name="bench", scopes=scopes)[1])
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    port: int
+    env: dict[str, str]
+    task: str
 
 
 class Taskmill:
@@ -43,24 +72,34 @@ class Taskmill:
         broker: `rabbitmq` or `valkey`.
     """
 
+    key = "taskmill"
+    keeps = "state, result, history, attempts, feed"
+    measures = COMMON_MEASURES | {"single", "rules", "subscribers"}
+    share = 1.0
+    redis_databases = {"rabbitmq": (0, 1), "valkey": (2, 3)}
+
     def __init__(self, stage: Stage, broker: str) -> None:
-        self.name = f"Taskmill on {'RabbitMQ' if broker == 'rabbitmq' else 'Valkey'}"
+        self.name = f"Taskmill on {_SERVERS[broker]}"
         self.stage = stage
         self.processes = Processes(stage)
-        self.database = f"taskmill_{broker}"
+        self.database = f"{self.key}_{broker}".replace("-", "_")
         self.port = free_port()
-        databases = {"rabbitmq": (0, 1), "valkey": (2, 3)}[broker]
-        urls = [f"{stage.valkey_socket}?virtual_host={databases[0]}"]
+        databases = self.redis_databases[broker]
+        urls = {
+            "rabbitmq": lambda: stage.broker_url(self.key),
+            "valkey": lambda: f"redis+socket://{stage.valkey_socket}?virtual_host={databases[0]}",
+        }
         self.env = environment(
             DJANGO_SETTINGS_MODULE="config.settings",
             SECRET_KEY="bench-only-" + "x" * 50,
             TASKMILL_VAR=str(stage.directory / self.database),
             DATABASE_URL=stage.postgres.url(self.database),
-            BROKER_URL=stage.broker.url if broker == "rabbitmq" else f"redis+socket://{urls[0]}",
+            BROKER_URL=urls[broker](),
             REDIS_URL=f"unix://{stage.valkey_socket}?db={databases[1]}",
             PORT=str(self.port),
             TASKMILL_LOG_LEVEL="WARNING",
             TASKMILL_RATE_LIMIT="10000000/minute",
+            TASKMILL_MAX_STREAMS_PER_KEY="100000",
         )
 
     def start(self) -> None:
@@ -72,9 +111,10 @@ class Taskmill:
         )
         self.env["BENCH_TOKEN"] = token.strip().splitlines()[-1]
         options = "--loop uvloop --http httptools --lifespan off --no-access-log"
+        options += " --ws-max-size 262144 --ws-per-message-deflate false"
         web = f"-m uvicorn config.asgi:application --port {self.port} {options}"
         started = self._start("web", f"{web} --log-level warning")
-        self._start("engine", "manage.py engine")
+        self._start("engine", _ENGINE)
 
         def is_up() -> bool:
             started.check()
@@ -82,8 +122,9 @@ class Taskmill:
 
         wait_until("the start of web", is_up)
 
-    def _start(self, role: str, words: str) -> Process:
-        return self.processes.start(role, self.database, words.split(), self.env)
+    def _start(self, role: str, words: str, **changes: str) -> Process:
+        command = [sys.executable, *words.split()]
+        return self.processes.start(role, self.database, command, self.env | changes)
 
     def stop(self) -> None:
         """Stop all processes, the worker first."""
@@ -107,39 +148,77 @@ class Taskmill:
             connection.execute("CHECKPOINT")
 
     def submit(self, clients: int, seconds: float) -> float:
-        """POST single tasks over some connections."""
-        found = run_client(CLIENT, "submit", self.port, clients, seconds, env=self.env)
+        """POST single tasks over some connections, and count the rows."""
+        self.empty()
+        found = run_client(CLIENT, "submit", self.port, clients, seconds, 202, env=self.env)
+        with self.stage.connect(self.database) as connection:
+            rows = connection.execute("SELECT count(*) FROM taskmill_task").fetchone()
+        if rows != (found["accepted"],):
+            raise BenchFault(f"{self.name}: {found['accepted']} were accepted, {rows} are there")
         return float(found["rate"])
 
-    def bulk(self, tasks: int) -> float:
-        """POST tasks by the thousand."""
-        found = run_client(CLIENT, "bulk", self.port, tasks, ITEMS_PER_REQUEST, env=self.env)
-        return float(found["rate"])
+    def bulk(self, tasks: int, payload_bytes: int = 0, keys: int = 0) -> float:
+        """POST tasks many at once."""
+        words = ("bulk", self.port, tasks, payload_bytes, keys)
+        return float(run_client(CLIENT, *words, env=self.env)["rate"])
 
     def latency(self, samples: int) -> list[float]:
         """POST with `Prefer: wait` one after another."""
         found = run_client(CLIENT, "latency", self.port, samples, env=self.env)
         return [float(value) for value in found["milliseconds"]]
 
-    def drain(self, tasks: int) -> Drain:
-        """Work off a preloaded backlog until every task is a success."""
+    def drain(self, work: Work) -> Drain:
+        """Work off a preloaded backlog and read every result over HTTP."""
         self.empty()
-        self.bulk(tasks)
-        with self.stage.connect(self.database) as connection:
+        self._limit(RULES if work.has_rules else dict.fromkeys(RULES))
+        self.bulk(work.tasks, work.payload_bytes, KEYS if work.has_rules else 0)
+        with (
+            self.stage.connect(self.database) as connection,
+            self._single(is_wanted=work.is_single),
+            self._watching(work.subscribers),
+        ):
 
             def count() -> tuple[int, int]:
                 row = connection.execute(_COUNTS).fetchone()
-                return (0, 0) if row is None else (row[0], row[1] * tasks)
+                return (0, 0) if row is None else (row[0], row[1] * work.tasks)
 
             cpu = measure_drain(
-                self.processes, tasks=tasks, start_worker=self.start_worker, count=count
+                self.processes, tasks=work.tasks, start_worker=self.start_worker, count=count
             )
-            row = connection.execute(_SECONDS).fetchone()
-            succeeded = connection.execute(_SUCCEEDED).fetchone()
         self.stop_worker()
-        if row is None or succeeded != (tasks,):
-            raise BenchFault(f"{self.name}: {succeeded} of {tasks} tasks succeeded")
-        return Drain(rate=tasks / row[0], cpu=cpu)
+        found = run_client(READER, self.port, work.payload_bytes, env=self.env)
+        return drained(self.name, work, found, cpu)
+
+    def _limit(self, limits: dict[str, int | str] | dict[str, None]) -> None:
+        """Put limits on the task type, or lift them."""
+        run_client(CLIENT, "limit", self.port, *limits.values(), env=self.env)
+
+    @contextmanager
+    def _single(self, *, is_wanted: bool) -> Iterator[None]:
+        """Have an engine that hands every task out in a message of its own, if that is wanted."""
+        if not is_wanted:
+            yield
+            return
+        self.processes.stop("engine")
+        self._start("engine", _ENGINE, **_SINGLE)
+        yield
+        self.processes.stop("engine")
+        self._start("engine", _ENGINE)
+
+    @contextmanager
+    def _watching(self, subscribers: int) -> Iterator[None]:
+        """Have as many live connections, each of which must see its task succeed."""
+        with ExitStack() as stack:
+            if subscribers:
+                with self.stage.connect(self.database) as connection:
+                    row = connection.execute(_IDS, [subscribers]).fetchone()
+                watched = _Watched(self.port, self.env, row[0] if row else "")
+                client = Client(watched, "ends", subscribers, [1])
+                stack.callback(client.stop)
+                client.line()
+            yield
+            if subscribers:
+                client.line()
 
     def memory(self) -> dict[str, list[float]]:
         """Give the peak megabytes of web, engine and worker."""

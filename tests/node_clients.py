@@ -21,16 +21,34 @@ from tests.processes import ROOT
 INSTALL_SECONDS = 180
 
 
+class NodeFault(Exception):
+    """A package cannot be installed; the message says why."""
+
+
 def node_package(source: Path) -> Path:
     """Give a directory below var/ with a package's dependencies installed from its lock file.
 
     Skips the test where that is not possible, fails it where `CI=true`.
     """
+    try:
+        return install_node_package(source)
+    except NodeFault as fault:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(fault))
+        pytest.skip(str(fault))
+
+
+def install_node_package(source: Path) -> Path:
+    """Give the same directory.
+
+    Raises:
+        NodeFault: that is not possible.
+    """
     lock = (source / "package-lock.json").read_bytes() + (source / "package.json").read_bytes()
     place = ROOT / "var" / "node" / f"{source.name}-{hashlib.sha256(lock).hexdigest()[:12]}"
     if not (place / "node_modules").exists():
         if shutil.which("node") is None or shutil.which("npm") is None:
-            _give_up("Node and npm are not installed (apt-get install nodejs npm)")
+            raise NodeFault("Node and npm are not installed (apt-get install nodejs npm)")
         _install(source, place)
     return place
 
@@ -51,17 +69,11 @@ def _install(source: Path, place: Path) -> None:
             check=False,
         )
         if done.returncode != 0:
-            _give_up(f"npm ci failed: {done.stderr[-2000:]}")
+            raise NodeFault(f"npm ci failed: {done.stderr[-2000:]}")
         shutil.rmtree(place, ignore_errors=True)
         making.rename(place)
     finally:
         shutil.rmtree(making, ignore_errors=True)
-
-
-def _give_up(reason: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 class NodeClient:

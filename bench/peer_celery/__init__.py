@@ -1,7 +1,7 @@
-"""The peer: a plain Django and Celery application that keeps state and results of its tasks.
+"""The peer: a plain Celery application that keeps state and results of its tasks.
 
-Celery's prefork worker on RabbitMQ quorum queues, django-celery-results on PostgreSQL, start
-tracked, everything else as those projects ship it.
+Celery's prefork worker on RabbitMQ quorum queues; results in Redis, or with django-celery-results
+in PostgreSQL, then with starts tracked. Everything else is as those projects ship it.
 """
 
 from bench.peer_celery.app import app as celery_app

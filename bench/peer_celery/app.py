@@ -7,9 +7,8 @@ import os
 from celery import Celery
 from kombu import Exchange, Queue
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bench.peer_celery.settings")
-
 IS_TUNED = os.environ.get("PEER_IS_TUNED") == "1"
+RESULTS = os.environ["PEER_RESULTS"]
 QUEUE = Queue(
     "peer",
     Exchange("peer", "topic"),
@@ -17,11 +16,11 @@ QUEUE = Queue(
     queue_arguments={"x-queue-type": "quorum"},
 )
 
-app = Celery("peer")
+app = Celery("peer", include=["bench.peer_celery.tasks"])
 app.conf.update(
     broker_url=os.environ["PEER_BROKER"],
-    result_backend="django-db",
-    task_track_started=True,
+    result_backend=RESULTS,
+    task_track_started=RESULTS == "django-db",
     task_serializer="json",
     result_serializer="json",
     accept_content=["json"],
@@ -35,4 +34,3 @@ app.conf.update(
 )
 if IS_TUNED:
     app.conf["CELERY_DB_REUSE_MAX"] = 1_000_000
-app.autodiscover_tasks(["bench.peer_celery"])

@@ -1,0 +1,1 @@
+"""The peer: a plain Procrastinate application on PostgreSQL."""
