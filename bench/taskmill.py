@@ -34,7 +34,7 @@ READER = [sys.executable, "-m", "bench.http_reader"]
 KEYS = 100
 RULES = {"concurrency": 100_000, "rate": "1000000/s"}
 _ENGINE = "manage.py engine"
-_SINGLE = {"TASKMILL_BULK_LANE": "0", "TASKMILL_CELERY_EVENTS": "1"}
+_SINGLE = {"TASKMILL_BUNDLE_MOST": "1"}
 """An engine with these hands out single tasks: for Celery's events it must, as they are about
 single tasks. The worker is not told of events and sends none.
 """

@@ -88,6 +88,7 @@ QUERIES: dict[str, tuple[str, Any, int]] = {
     "endpoints of the installation's events": (
         sink._ENDPOINTS_OF_TYPES, {"types": ["worker.lost"]}, 500,
     ),
+    "tasks with receivers of their own": (receivers._HAS_OWN, {}, 10),
     "facts": (receivers._FACTS, {"ids": [uuid.UUID(int=1)] * 200, "most": 16_384}, 1_000),
 }  # fmt: skip
 
