@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -114,6 +114,14 @@ def prepared_cursor() -> Iterator[Cursor]:
     django.ensure_connection()
     with django.make_cursor(_Prepared(django.connection)) as cursor:  # type: ignore[arg-type]  # any DB-API cursor
         yield cursor
+
+
+def array_of(values: Iterable[Any]) -> str:
+    """Give the text of a PostgreSQL array of UUIDs or numbers, to be cast; None is NULL.
+
+    psycopg looks at each element of a list anew, which costs more than the statement gains by it.
+    """
+    return f"{{{','.join('NULL' if one is None else str(one) for one in values)}}}"
 
 
 def process_name() -> str:

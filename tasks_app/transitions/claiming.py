@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tasks_app.db import Cursor
+from tasks_app.db import Cursor, array_of
 from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event
 
 
@@ -103,8 +103,8 @@ def claim(
         are duplicates, stale, or of cancelled or expired tasks).
     """
     values = {
-        "ids": [hint[0] for hint in hints],
-        "seqs": [hint[1] for hint in hints],
+        "ids": array_of(hint[0] for hint in hints),
+        "seqs": array_of(hint[1] for hint in hints),
         "owner": owner,
         "worker": worker,
         "lease": lease_seconds,

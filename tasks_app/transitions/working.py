@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks_app.db import Cursor
+from tasks_app.db import Cursor, array_of
 from tasks_app.transitions.sql import (
     ENDED,
     MOVED,
@@ -88,11 +88,11 @@ def succeed(cursor: Cursor, ended: Sequence[Success]) -> set[uuid.UUID]:
         The tasks that ended; the epochs of the others were not current.
     """
     values = {
-        "ids": [one.id for one in ended],
-        "epochs": [one.epoch for one in ended],
+        "ids": array_of(one.id for one in ended),
+        "epochs": array_of(one.epoch for one in ended),
         "results": [one.result for one in ended],
-        "began": [one.began_seconds for one in ended],
-        "took": [one.took_seconds for one in ended],
+        "began": array_of(one.began_seconds for one in ended),
+        "took": array_of(one.took_seconds for one in ended),
     }
     cursor.execute(_SUCCEED, values)
     return {row[0] for row in cursor.fetchall()}
@@ -251,8 +251,8 @@ def interrupt(
         The new states; tasks whose epoch is not current are missing.
     """
     values = {
-        "ids": [one[0] for one in held],
-        "epochs": [one[1] for one in held],
+        "ids": array_of(one[0] for one in held),
+        "epochs": array_of(one[1] for one in held),
         "reason": reason,
     }
     cursor.execute(_INTERRUPT, values)
