@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 import psycopg
@@ -61,6 +61,19 @@ def connection_parameters() -> dict[str, Any]:
     return parameters | ssl | {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 
 
+KEYED: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+"""Settings of connections whose statements find their rows by key. They are planned once: the
+planner would rather plan a statement that takes arrays for each call, which costs more than the
+statement. And they are planned for a large table, whatever the statistics say: a plan is kept, and
+a new installation's table grows a thousandfold before anybody looks at it again.
+"""
+
+
 def connect(
     role: str, *, statement_timeout_seconds: float = 30.0, is_keyed: bool = False
 ) -> psycopg.Connection[Any]:
@@ -70,14 +83,12 @@ def connect(
         role: what it is for, shown as the application name (`worker`, `lease`, `dispatch`, ...).
         statement_timeout_seconds: after which a statement is given up, so that a stuck database
             cannot hold a loop.
-        is_keyed: whether every statement finds its rows by key: they are planned once then. The
-            planner would rather plan a statement that takes arrays for each call, which costs more
-            than the statement itself.
+        is_keyed: whether every statement finds its rows by key; see `KEYED`.
 
     Raises:
         psycopg.OperationalError: the database does not answer; the caller retries with backoff.
     """
-    plans = " -c plan_cache_mode=force_generic_plan" if is_keyed else ""
+    plans = "".join(f" -c {name}={value}" for name, value in KEYED.items()) if is_keyed else ""
     milliseconds = int(statement_timeout_seconds * 1000)
     return psycopg.connect(
         **connection_parameters(),

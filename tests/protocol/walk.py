@@ -23,8 +23,8 @@ class Walk:
         """Take the steps, checking after each, then heal."""
         moves = (
             *(self._submit, self._serve, self._work, self._dispatch, self._maintain) * 3,
-            *(self._deliver, self._bundle, self._hints, self._clock) * 2,
-            *(self._drop, self._lease, self._cancel, self._redrive, self._revise),
+            *(self._deliver, self._bundle, self._hints, self._clock, self._cancel) * 2,
+            *(self._drop, self._lease, self._redrive, self._revise),
         )
         try:
             for _ in range(steps):
