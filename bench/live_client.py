@@ -2,7 +2,7 @@
 EVENTS...`.
 
 KIND is `websocket`, `sse`, `channels` (the peer) or `all` (server-sent events of everything, which
-are not counted); the bearer token comes in `BENCH_TOKEN`. Every connection watches the
+are thrown away unread); the bearer token comes in `BENCH_TOKEN`. Every connection watches the
 task, whose progress is numbered in its message. For each number of events in turn, one line of JSON
 is printed when every connection has so many more: the first says how long connecting took, the
 others when each event came, in nanoseconds of the clock that all processes share.
@@ -59,7 +59,12 @@ class Connection(asyncio.Protocol):
     """One connection; `opened` is done when its subscription is in force."""
 
     def __init__(
-        self, audience: Audience, request: bytes, subscription: bytes, *, sign: bytes
+        self,
+        audience: Audience | None,
+        request: bytes,
+        subscription: bytes,
+        *,
+        sign: bytes,
     ) -> None:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._audience = audience
@@ -77,10 +82,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Note the numbers of the events."""
         now = monotonic_ns()
-        data = self._rest + data
         if not self.opened.done():
-            self._open(data)
+            self._open(self._rest + data)
             return
+        if self._audience is None:
+            return
+        data = self._rest + data
         end = 0
         for found in NUMBERED.finditer(data):
             self._audience.note(int(found[1]), now)
@@ -132,6 +139,7 @@ def asked(kind: str, task: str) -> tuple[bytes, bytes, bytes]:
 async def watch(kind: str, port: int, task: str, connections: int, rounds: Sequence[int]) -> None:
     """Connect, and print what comes."""
     audience = Audience()
+    heard = None if kind == "all" else audience
     parts = asked(kind, task)
     permits = asyncio.Semaphore(CONNECTING_MOST)
     loop = asyncio.get_running_loop()
@@ -139,7 +147,7 @@ async def watch(kind: str, port: int, task: str, connections: int, rounds: Seque
     async def one() -> None:
         async with permits:
             _, made = await loop.create_connection(
-                lambda: Connection(audience, parts[0], parts[1], sign=parts[2]), "127.0.0.1", port
+                lambda: Connection(heard, parts[0], parts[1], sign=parts[2]), "127.0.0.1", port
             )
             await made.opened
 
