@@ -23,6 +23,10 @@ _LOOKING = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
   AND application_name = 'taskmill-feed' AND wait_event_type = 'Lock'
 """
+_ASKED = """
+SELECT query_start::text FROM pg_stat_activity WHERE datname = current_database()
+  AND application_name = 'taskmill-feed'
+"""
 
 
 async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
@@ -61,10 +65,10 @@ def reads_held_up() -> Iterator[None]:
         one.execute("COMMIT")
 
 
-def is_looking() -> bool:
+def ask(statement: str) -> Any:
     with connect("look") as one:
-        row = one.execute(_LOOKING).fetchone()
-    return row is not None and bool(row[0])
+        [found] = one.execute(statement).fetchone() or [None]
+    return found
 
 
 async def until(is_true: Callable[[], bool]) -> None:
@@ -75,7 +79,15 @@ async def until(is_true: Callable[[], bool]) -> None:
 
 async def until_looking() -> None:
     async with asyncio.timeout(60):
-        while not await in_thread(is_looking):
+        while not await in_thread(ask, _LOOKING):
+            await asyncio.sleep(0.01)
+
+
+async def until_next_query(reading: asyncio.Task[Any]) -> None:
+    """Wait until the hub asks the database once more, or its subscriber has something."""
+    before = await in_thread(ask, _ASKED)
+    async with asyncio.timeout(60):
+        while not reading.done() and await in_thread(ask, _ASKED) == before:
             await asyncio.sleep(0.01)
 
 
@@ -130,6 +142,29 @@ def test_a_feed_that_began_anew_is_noticed_at_its_first_event() -> None:
             await in_thread(begin_anew)
             with pytest.raises(FeedReset):
                 await reading
+
+    asyncio.run(scenario())
+
+
+def test_old_news_is_not_taken_for_a_feed_that_began_anew() -> None:
+    acme = make_tenant("acme")
+    task, other = make_task(acme), make_task(acme)
+    step(other)
+    sequence()
+    after = last_sequence()
+    assert after > 1
+
+    async def scenario() -> None:
+        hub = FeedHub()
+        async with watching(hub, task, acme.pk, after) as one:
+            reading = asyncio.create_task(first_of(one))
+            await until(lambda: hub.entries > 0)
+            asked = asyncio.create_task(until_next_query(reading))
+            await in_thread(ask, "SELECT pg_notify('taskmill_feed', '1')::text")
+            await asked
+            await in_thread(step, task)
+            await in_thread(sequence)
+            assert (task, BEGUN) in await reading
 
     asyncio.run(scenario())
 

@@ -35,11 +35,11 @@ LIVE = (
         f"{HUB}::test_who_joins_while_the_hub_reads_gets_what_the_read_left_out",
     ),
     Mutant(
-        "a feed that began anew is taken for old news",
+        "old news is taken for a feed that began anew",
         "tasks_app/feed/hub.py",
         "if last <= (self._position or 0):",
         "if not last:",
-        f"{HUB}::test_a_feed_that_began_anew_is_noticed_at_its_first_event",
+        f"{HUB}::test_old_news_is_not_taken_for_a_feed_that_began_anew",
     ),
     Mutant(
         "an event comes once for each of its tags",
