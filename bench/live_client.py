@@ -2,8 +2,8 @@
 EVENTS...`.
 
 KIND is `websocket`, `sse`, `channels` (the peer), `all` (server-sent events of everything, which
-are not counted) or `ends` (WebSockets that wait for their task's success); the bearer token comes
-in `BENCH_TOKEN`. Every connection watches one of the tasks, whose ids are joined by commas;
+are thrown away unread) or `ends` (WebSockets that wait for their task's success); the bearer token
+comes in `BENCH_TOKEN`. Every connection watches one of the tasks, whose ids are joined by commas;
 progress is numbered in its message. For each number of events in turn, one line of JSON is printed
 when every connection has so many more: the first says how long connecting took, the others when
 each event came, in nanoseconds of the clock that all processes share.
@@ -62,11 +62,15 @@ class Connection(asyncio.Protocol):
     """One connection; `opened` is done when its subscription is in force."""
 
     def __init__(
-        self, audience: Audience, request: bytes, subscription: bytes, *, sign: bytes
+        self,
+        audience: Audience | None,
+        request: bytes,
+        subscription: bytes,
+        *,
+        sign: bytes,
     ) -> None:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._audience = audience
-        self._pattern = audience.pattern
         self._request = request
         self._subscription = subscription
         self._sign = sign
@@ -81,12 +85,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Note the numbers of the events."""
         now = monotonic_ns()
-        data = self._rest + data
         if not self.opened.done():
-            self._open(data)
+            self._open(self._rest + data)
             return
+        if self._audience is None:
+            return
+        data = self._rest + data
         end = 0
-        for found in self._pattern.finditer(data):
+        for found in self._audience.pattern.finditer(data):
             self._audience.note(int(found[1] or 0), now)
             end = found.end()
         self._rest = data[max(end, len(data) - TAIL_BYTES) :]
@@ -138,6 +144,7 @@ async def watch(
 ) -> None:
     """Connect, and print what comes."""
     audience = Audience(SUCCEEDED if kind == "ends" else NUMBERED)
+    heard = None if kind == "all" else audience
     permits = asyncio.Semaphore(CONNECTING_MOST)
     loop = asyncio.get_running_loop()
 
@@ -145,7 +152,7 @@ async def watch(
         parts = asked(kind, tasks[number % len(tasks)])
         async with permits:
             _, made = await loop.create_connection(
-                lambda: Connection(audience, parts[0], parts[1], sign=parts[2]), "127.0.0.1", port
+                lambda: Connection(heard, parts[0], parts[1], sign=parts[2]), "127.0.0.1", port
             )
             await made.opened
 

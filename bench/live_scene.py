@@ -62,6 +62,7 @@ class Scene:
             server.start()
             stack.callback(server.stop)
         postgres.create_database("taskmill")
+        self.postgres_pid = int((RUN_DIRECTORY / "pg" / "postmaster.pid").read_text().split()[0])
         self._stack = stack
         self.redis = f"unix://{valkey.socket}?db=1"
         self.port = free_port()

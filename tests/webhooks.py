@@ -21,7 +21,9 @@ from tasks_app.models import Tenant
 from tasks_app.platform import Caller, SinkWork
 from tasks_app.relay.loop import RelayWork
 from tests.engines import running_loop
+from tests.factories import make_task, make_tenant
 from tests.processes import wait_for
+from tests.receivers import Receiver
 from tests.relays import relay
 
 LOCAL = WebhooksConf(allow=("127.0.0.0/8", "localhost"), total_seconds=2.0)
@@ -103,3 +105,31 @@ def make_due(delivery_id: Any) -> None:
             [delivery_id],
         )
         cursor.execute("NOTIFY taskmill_webhook")
+
+
+def told_of_a_task(shop: Receiver) -> uuid.UUID:
+    """Give the endpoint of a receiver that has the creation of one task to come."""
+    tenant = make_tenant()
+    endpoint, _ = make_endpoint(tenant, shop.url, types=["task.created"])
+    make_task(tenant)
+    sequence_events()
+    return endpoint
+
+
+def failing(shop: Receiver, *statuses: int, **headers: str) -> uuid.UUID:
+    """Give such an endpoint whose receiver answers its first tries so."""
+    shop.answer(*statuses, **headers)
+    return told_of_a_task(shop)
+
+
+def delivery_when_there(endpoint: uuid.UUID) -> WebhookDelivery:
+    """Give the first delivery of an endpoint, once it is queued."""
+    found = wait_for(lambda: WebhookDelivery.objects.filter(endpoint_id=endpoint).first())
+    assert found is not None
+    return found
+
+
+def delivery_states(endpoint: uuid.UUID) -> dict[str, int]:
+    """Count the deliveries of an endpoint by their state."""
+    states = WebhookDelivery.objects.filter(endpoint_id=endpoint).values_list("state", flat=True)
+    return {one: list(states).count(one) for one in set(states)}

@@ -126,7 +126,7 @@ class WatchedTasks:
         )
         async with subscription:
             while True:
-                for event in await subscription.next(NEXT_SECONDS):
+                for event in (await subscription.next(NEXT_SECONDS)).events:
                     if event.seq > row["event_seq"]:
                         await self._send(await self._message(task_id, event))
                         if event.is_final:

@@ -41,8 +41,8 @@ async def _serve(scope: Scope, receive: Receive, send: AsgiSend, task: str | Non
     await receive()
     handshake = Handshake(scope)
 
-    async def send_frame(frame: bytes) -> None:
-        await send({"type": "websocket.send", "text": frame.decode()})
+    async def send_frame(frame: str) -> None:
+        await send({"type": "websocket.send", "text": frame})
 
     try:
         principal = await in_thread(principal_of, handshake)
@@ -75,7 +75,7 @@ async def _say_goodbye(
     try:
         async with asyncio.timeout(FAREWELL_SECONDS):
             if is_accepted:
-                await send({"type": "websocket.send", "text": encoded(last).decode()})
+                await send({"type": "websocket.send", "text": encoded(last)})
             else:
                 await send({"type": "websocket.accept"})
             reason = _reason(end, positions)

@@ -180,14 +180,14 @@ def _id_of(value: Any) -> int | str | None:
     return found if is_usable and len(str(found)) <= 64 else None  # noqa: PLR2004 - as SubscriptionId
 
 
-def encoded(message: BaseModel) -> bytes:
+def encoded(message: BaseModel) -> str:
     """Give the JSON of a message."""
-    return to_json(message.model_dump())
+    return to_json(message.model_dump()).decode()
 
 
-def delivery(subscription_id: bytes, event: bytes) -> bytes:
+def delivery(subscription_id: bytes, event: bytes) -> str:
     """Give the JSON of a `Delivery` from the JSON of its parts."""
-    return b'{"op":"event","id":%s,"event":%s}' % (subscription_id, event)
+    return (b'{"op":"event","id":%s,"event":%s}' % (subscription_id, event)).decode()
 
 
 def as_sequence(after: str | int | None) -> int | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
+
+from pydantic import BaseModel
 
 from notifications.conf import notifications_conf
 from notifications.threads import in_thread
@@ -51,7 +53,7 @@ NOTHING: Final = frozenset({"none"})
 """Types of no event: what the socket's own place in the hub wants."""
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[bytes], Awaitable[None]]
+Send = Callable[[str], Awaitable[None]]
 
 
 class ClientGone(ConnectionError):
@@ -155,7 +157,7 @@ class EventSocket:
 
     async def _answer(self, request: Request) -> None:
         if isinstance(request, Ping):
-            return await self._send(encoded(Pong(id=request.id)))
+            return await self._say(Pong(id=request.id))
         if self._of_one_task:
             raise Misunderstood("this socket is for one task; only ping is answered", id=request.id)
         if isinstance(request, Unsubscribe):
@@ -204,7 +206,7 @@ class EventSocket:
             ends_when_finished=self._of_one_task,
         )
         self.streams[name] = stream
-        await self._send(encoded(Ack(id=name, after=str(beginning.after))))
+        await self._say(Ack(id=name, after=str(beginning.after)))
         self._tasks[name] = self._group.create_task(self._carry(stream))
 
     def _open(self, beginning: Beginning) -> Subscription:
@@ -236,7 +238,7 @@ class EventSocket:
         await asyncio.wait([task])
         stream = self._forget(request.id)
         stream.leave()
-        await self._send(encoded(Ack(id=request.id, after=shown_sequence(stream.after))))
+        await self._say(Ack(id=request.id, after=shown_sequence(stream.after)))
 
     def _forget(self, name: int | str) -> SocketStream:
         del self._tasks[name]
@@ -251,12 +253,16 @@ class EventSocket:
     async def _refuse(self, name: int | str | None, error: TaskmillError) -> None:
         errors = error.errors if isinstance(error, ValidationFailed) else []
         fault = Fault(id=name, code=error.code, detail=error.detail, errors=errors)
-        await self._send(encoded(fault))
+        await self._say(fault)
 
-    async def _send(self, frame: bytes) -> None:
-        """Send a frame when those before it are sent: a slow client holds one frame up, not all."""
+    async def _say(self, message: BaseModel) -> None:
+        await self._send([encoded(message)])
+
+    async def _send(self, frames: Iterable[str]) -> None:
+        """Send frames together, when those before them are sent."""
         async with self._lock:
-            await self._plain_send(frame)
+            for frame in frames:
+                await self._plain_send(frame)
 
 
 def _request_of(message: Mapping[str, Any]) -> Request:

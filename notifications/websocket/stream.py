@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from notifications.websocket.closing import CloseCode, Goodbye, goodbye_of
@@ -21,7 +21,7 @@ from tasks_app.rest import to_json
 
 QUIET_SECONDS: Final = 60.0
 
-Send = Callable[[bytes], Awaitable[None]]
+Send = Callable[[Iterable[str]], Awaitable[None]]
 Open = Callable[[Beginning], Subscription]
 Begin = Callable[[int], Awaitable[Beginning]]
 
@@ -93,21 +93,30 @@ class SocketStream:
 
     async def _follow(self, subscription: Subscription) -> None:
         while True:
-            for event in await subscription.next(QUIET_SECONDS):
-                await self._pass_on(event)
-                self.after = event.sequence
+            batch = await subscription.next(QUIET_SECONDS)
+            frames = batch.form(self._json_name, self._frames)
+            await self._send(self._unseen(batch.events, frames))
+            if any(event.is_final for event in batch.events):
+                self._finish()
             self.after = subscription.cursor
 
-    async def _pass_on(self, event: FeedEvent) -> None:
-        """Send an event that no snapshot shows."""
-        if event.seq > self._seen.get(event.task_id, 0):
-            await self._deliver(event.json)
-        if event.is_final:
+    def _frames(self, events: Sequence[FeedEvent]) -> list[str]:
+        return [delivery(self._json_name, event.json) for event in events]
+
+    def _unseen(self, events: Sequence[FeedEvent], frames: Sequence[str]) -> Iterator[str]:
+        """Give the frames of events that no snapshot shows, up to what ends the socket.
+
+        What was given before counts as sent when the next is asked for.
+        """
+        for event, frame in zip(events, frames, strict=True):
+            if event.seq > self._seen.get(event.task_id, 0):
+                yield frame
             self.after = event.sequence
-            self._finish()
+            if event.is_final and self._ends_when_finished:
+                return
 
     async def _deliver(self, event: bytes) -> None:
-        await self._send(delivery(self._json_name, event))
+        await self._send([delivery(self._json_name, event)])
 
     def _finish(self) -> None:
         if self._ends_when_finished:

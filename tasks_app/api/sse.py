@@ -14,7 +14,7 @@ from typing import Any, Final
 from tasks_app.api.renderers import to_json
 from tasks_app.conf import conf
 from tasks_app.errors import RateLimited
-from tasks_app.feed import FeedEvent, Subscription, SubscriptionEnded, Wanted, feed_hub
+from tasks_app.feed import Batch, FeedEvent, Subscription, SubscriptionEnded, Wanted, feed_hub
 from tasks_app.metrics import connection_open
 from tasks_app.services.watching import task_snapshot
 from tasks_app.states import FINISHED
@@ -109,21 +109,30 @@ class EventStream:
         clock = asyncio.get_running_loop().time
         heartbeat, until = conf().stream_heartbeat_seconds, clock() + conf().stream_most_seconds
         while (left := until - clock()) > 0:
-            events = await subscription.next(min(heartbeat, left))
-            chunk, is_final = self._encoded(events)
+            batch = await subscription.next(min(heartbeat, left))
+            chunk, is_final = self._encoded(batch)
             yield chunk or HEARTBEAT
             if is_final:
                 return
 
-    def _encoded(self, events: Sequence[FeedEvent]) -> tuple[bytes, bool]:
+    def _encoded(self, batch: Batch) -> tuple[bytes, bool]:
         """Give the bytes of events that no snapshot shows, up to a final one that ends all."""
-        parts = []
-        for event in events:
-            if event.seq > self._seen.get(event.task_id, 0):
-                parts.append(frame(event.type, event.json, event.sequence))
-                if event.is_final and self._opening.ends_when_finished:
-                    return b"".join(parts), True
-        return b"".join(parts), False
+        seen = self._seen
+        shown: Sequence[FeedEvent] = batch.events
+        if seen:
+            shown = [event for event in shown if event.seq > seen.get(event.task_id, 0)]
+        is_final = False
+        if self._opening.ends_when_finished:
+            finals = [place for place, event in enumerate(shown, 1) if event.is_final]
+            is_final = bool(finals)
+            shown = shown[: finals[0]] if finals else shown
+        if len(shown) == len(batch.events):
+            return batch.form("sse", _frames), is_final
+        return _frames(shown), is_final
+
+
+def _frames(events: Sequence[FeedEvent]) -> bytes:
+    return b"".join(frame(event.type, event.json, event.sequence) for event in events)
 
 
 def frame(kind: str, data: bytes, sequence: int | None) -> bytes:

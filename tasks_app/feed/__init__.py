@@ -3,11 +3,12 @@
     wanted = Wanted(tenant_id=1)
     async with feed_hub().open(wanted, after=sequence, holder=key_id, most=100) as subscription:
         while True:
-            events = await subscription.next(15.0)  # none after 15 s of silence
+            batch = await subscription.next(15.0)  # of no events after 15 s of silence
 
 The writing side is `tasks_app.relay`.
 """
 
+from tasks_app.feed.batch import Batch
 from tasks_app.feed.event import (
     FINAL_EVENTS,
     INNER_EVENTS,
@@ -32,6 +33,7 @@ __all__ = [
     "INNER_EVENTS",
     "PLATFORM_EVENTS",
     "PUBLIC_EVENTS",
+    "Batch",
     "FeedBounds",
     "FeedClosed",
     "FeedEvent",

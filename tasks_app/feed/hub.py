@@ -11,21 +11,19 @@ import asyncio
 import contextvars
 import signal
 import threading
-import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg.rows import dict_row
 
-from tasks_app.db import connection_parameters
 from tasks_app.errors import RateLimited
-from tasks_app.feed.event import FeedEvent, feed_event
-from tasks_app.feed.reading import BOUNDS, PAGE, PAGE_OF_TASKS, FeedBounds
+from tasks_app.feed.audiences import EVERYTHING, Audiences
+from tasks_app.feed.event import FeedEvent
+from tasks_app.feed.reading import PAGE
+from tasks_app.feed.replay import Connection, Replays, bounds, connected, events
 from tasks_app.feed.subscription import (
     FeedClosed,
     FeedReset,
@@ -38,7 +36,8 @@ from tasks_app.metrics import EVENTS_HANDED_OUT
 from tasks_app.telemetry import logger
 
 PAGE_EVENTS: Final = 200
-REPLAY_EVENTS: Final = 1000
+SHORT_REST_SECONDS: Final = 0.01
+LONG_REST_SECONDS: Final = 0.05
 POLL_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 5.0
 KEYS_SECONDS: Final = 15.0
@@ -51,8 +50,6 @@ WHERE k.id = ANY(%s) AND k.revoked_at IS NULL AND t.is_active
 """
 _log = logger(__name__)
 
-Connection = psycopg.AsyncConnection[Any]
-
 
 class FeedHub:
     """The subscriptions of one event loop."""
@@ -60,12 +57,11 @@ class FeedHub:
     def __init__(self) -> None:
         self._open: set[Subscription] = set()
         self._per_holder: Counter[str] = Counter()
-        self._of_task: defaultdict[uuid.UUID, set[Subscription]] = defaultdict(set)
-        self._of_tenant: defaultdict[int, set[Subscription]] = defaultdict(set)
+        self._audiences = Audiences()
         self._position: int | None = None
         self._started = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._replays = _Replays()
+        self._replays = Replays()
         self._is_closed = False
 
     @property
@@ -81,8 +77,7 @@ class FeedHub:
     @property
     def entries(self) -> int:
         """How many places hold a live subscription; 0 when nobody subscribes."""
-        held = (*self._of_task.values(), *self._of_tenant.values())
-        return sum(map(len, held)) + len(self._of_task) + len(self._of_tenant)
+        return self._audiences.entries
 
     def count(self, holder: str) -> int:
         """Say how many subscriptions a holder has."""
@@ -130,8 +125,7 @@ class FeedHub:
         """Hand over live events from now on; see `Source.join`."""
         if self._position is None or after < self._position:
             return False
-        for entries, key in self._places(subscription):
-            entries[key].add(subscription)
+        self._audiences.join(subscription)
         return True
 
     def leave(self, subscription: Subscription) -> None:
@@ -141,10 +135,7 @@ class FeedHub:
         self._open.discard(subscription)
         self._per_holder[subscription.holder] -= 1
         self._per_holder += Counter()
-        for entries, key in self._places(subscription):
-            entries[key].discard(subscription)
-            if not entries[key]:
-                del entries[key]
+        self._audiences.leave(subscription)
 
     def close(self) -> None:
         """End all subscriptions and open none again: the process stops."""
@@ -155,14 +146,6 @@ class FeedHub:
         """End the subscriptions of a key now, not at the next look at all keys."""
         self._end((one for one in self._open if one.key_id == key_id), KeyNotInForce())
 
-    def _places(
-        self, subscription: Subscription
-    ) -> Iterable[tuple[defaultdict[Any, set[Subscription]], Any]]:
-        wanted = subscription.wanted
-        if wanted.tasks:
-            return [(self._of_task, task_id) for task_id in wanted.tasks]
-        return [(self._of_tenant, wanted.tenant_id)]
-
     @staticmethod
     def _end(subscriptions: Iterable[Subscription], reason: SubscriptionEnded) -> None:
         for subscription in tuple(subscriptions):
@@ -172,7 +155,7 @@ class FeedHub:
         backoff = FIRST_BACKOFF
         while self._open:
             try:
-                async with _connection("feed") as connection:
+                async with connected("feed") as connection:
                     backoff = FIRST_BACKOFF
                     await self._follow(connection)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -189,18 +172,24 @@ class FeedHub:
         clock = asyncio.get_running_loop().time
         await connection.execute("LISTEN taskmill_feed")
         idle_since, keys_at = clock(), clock() + KEYS_SECONDS
+        last = (await bounds(connection)).last
+        rest = SHORT_REST_SECONDS
         while self._open or clock() - idle_since < IDLE_SECONDS:
             if self._open:
                 idle_since = clock()
-            await self._catch_up(connection)
+            await self._catch_up(connection, last)
             if clock() >= keys_at:
                 keys_at = clock() + KEYS_SECONDS
                 await self._end_revoked(connection)
-            async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
-                pass
+            await asyncio.sleep(rest)
+            rested_at = clock()
+            last = max([int(one.payload) async for one in _news(connection)], default=0)
+            if last <= (self._position or 0):  # nothing, or of a feed that began anew
+                last = (await bounds(connection)).last
+            rest = next_rest(rest, waited_seconds=clock() - rested_at)
 
-    async def _catch_up(self, connection: Connection) -> None:
-        last = (await _bounds(connection)).last
+    async def _catch_up(self, connection: Connection, last: int) -> None:
+        """Hand out everything up to the end of the feed."""
         if self._position is None or last < self._position:
             if self._position is not None:
                 self._end(self._open, FeedReset())
@@ -208,28 +197,24 @@ class FeedHub:
             self._started.set()
         while self._position < last:
             until = min(self._position + PAGE_EVENTS, last)
-            values = {"after": self._position, "until": until, "tenant": None}
-            for event in await _events(connection, PAGE, values):
-                self._hand_out(event)
+            found = await self._page(connection, self._position, until)
+            EVENTS_HANDED_OUT.inc(self._audiences.hand_out(found))
             self._position = until
             await asyncio.sleep(0)
 
-    def _hand_out(self, event: FeedEvent) -> None:
-        takers = 0
-        for entries in self._interested(event):
-            for subscription in entries:
-                if subscription.wanted.takes(event):
-                    subscription.push(event)
-                    takers += 1
-        EVENTS_HANDED_OUT.inc(takers)
+    async def _page(self, connection: Connection, after: int, until: int) -> list[FeedEvent]:
+        """Read what somebody may want of (after, until].
 
-    def _interested(self, event: FeedEvent) -> Iterable[Iterable[Subscription]]:
-        """Give who may want an event; one of the installation may be for any tenant."""
-        if event.tenant_id is None:
-            return self._of_tenant.values()
-        if event.task_id is None:
-            return (self._of_tenant.get(event.tenant_id, ()),)
-        return self._of_task.get(event.task_id, ()), self._of_tenant.get(event.tenant_id, ())
+        Who joined during the read may want what it left out: then it is read again, whole.
+        """
+        values = {"after": after, "until": until, "tenant": None}
+        reach = self._audiences.reach
+        wanted = {"types": reach.types, "tasks": reach.tasks}
+        found = await events(connection, PAGE, values | wanted)
+        if self._audiences.reach == reach:
+            return found
+        wanted = {"types": EVERYTHING.types, "tasks": EVERYTHING.tasks}
+        return await events(connection, PAGE, values | wanted)
 
     async def _end_revoked(self, connection: Connection) -> None:
         keys = {one.key_id for one in self._open if one.key_id}
@@ -240,82 +225,25 @@ class FeedHub:
         self._end((one for one in self._open if one.key_id in gone), KeyNotInForce())
 
 
-class _Replays:
-    """Reads for those that catch up, one at a time, on one connection."""
+def next_rest(rest: float, *, waited_seconds: float) -> float:
+    """Say for how long to let events gather before the next look.
 
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._connection: Connection | None = None
+    An event after silence goes out at once. While there is always more, looks become rarer, up to
+    `LONG_REST_SECONDS`: what a look and a send cost is then shared by more events, and a crowd that
+    watches takes less from the work that it watches.
 
-    async def read(self, wanted: Wanted, after: int, until: int) -> tuple[list[FeedEvent], int]:
-        async with self._lock:
-            connection = await self._connected()
-            if not (await _bounds(connection)).has(after):
-                raise FeedReset(cursor=after)
-            if wanted.tasks:
-                return await _page_of_tasks(connection, wanted, after, until)
-            until = min(after + REPLAY_EVENTS, until)
-            values = {"after": after, "until": until, "tenant": wanted.tenant_id}
-            found = await _events(connection, PAGE, values)
-            return [event for event in found if wanted.takes(event)], until
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = await _connect("replay")
-        return self._connection
-
-    async def close(self) -> None:
-        async with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                await connection.close()
+    Args:
+        rest: the last one, in seconds.
+        waited_seconds: for news, after it.
+    """
+    if waited_seconds > LONG_REST_SECONDS:
+        return SHORT_REST_SECONDS
+    return min(rest * 2, LONG_REST_SECONDS)
 
 
-async def _page_of_tasks(
-    connection: Connection, wanted: Wanted, after: int, until: int
-) -> tuple[list[FeedEvent], int]:
-    values = {
-        "tasks": list(wanted.tasks),
-        "tenant": wanted.tenant_id,
-        "after": after,
-        "until": until,
-        "limit": REPLAY_EVENTS,
-    }
-    found = await _events(connection, PAGE_OF_TASKS, values)
-    reached = found[-1].sequence if len(found) == REPLAY_EVENTS else until
-    return [event for event in found if wanted.takes(event)], reached
-
-
-async def _bounds(connection: Connection) -> FeedBounds:
-    cursor = await connection.execute(BOUNDS)
-    row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - an aggregate row
-    return FeedBounds(row["first"], row["last"])
-
-
-async def _events(connection: Connection, query: str, values: dict[str, Any]) -> list[FeedEvent]:
-    cursor = await connection.execute(query, values)
-    return [feed_event(row) for row in await cursor.fetchall()]
-
-
-async def _connect(role: str) -> Connection:
-    return await psycopg.AsyncConnection.connect(
-        **connection_parameters(),
-        autocommit=True,
-        prepare_threshold=1,
-        row_factory=dict_row,
-        application_name=f"taskmill-{role}",
-        options="-c statement_timeout=30000",
-    )
-
-
-@asynccontextmanager
-async def _connection(role: str) -> AsyncIterator[Connection]:
-    connection = await _connect(role)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+def _news(connection: Connection) -> AsyncIterator[psycopg.Notify]:
+    """Give the ends of the feed that the relay has told of; none when all is quiet for a while."""
+    return connection.notifies(timeout=POLL_SECONDS, stop_after=1)
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, FeedHub] = WeakKeyDictionary()

@@ -46,9 +46,12 @@ CROSS JOIN LATERAL (SELECT * FROM taskmill_event WHERE id = i.id LIMIT 1) e
 WHERE b.first_sequence + i.place - 1 > %(after)s::bigint
   AND b.first_sequence + i.place - 1 <= %(until)s::bigint
   AND (%(tenant)s::bigint IS NULL OR e.tenant_id IS NULL OR e.tenant_id = %(tenant)s::bigint)
+  AND (%(types)s::text[] IS NULL OR e.type = ANY(%(types)s::text[]))
+  AND (%(tasks)s::uuid[] IS NULL OR e.task_id = ANY(%(tasks)s::uuid[]))
 ORDER BY sequence
 """  # noqa: S608 - built from constants
-"""Everything of (after, until], of all tenants, or of one and the installation."""
+"""What is in (after, until], of all tenants, or of one and the installation; of some types or of
+some tasks alone, where these are named."""
 
 PAGE_OF_TASKS: Final = f"""
 SELECT b.first_sequence + array_position(b.ids, e.id) - 1 AS sequence, {_EVENT}
@@ -111,6 +114,7 @@ def read_feed(
     """Give the events of (after, until] in their order: of all tenants, or of one and the
     installation.
     """
-    cursor.execute(PAGE, {"after": after, "until": until, "tenant": tenant_id})
+    values = {"after": after, "until": until, "tenant": tenant_id, "types": None, "tasks": None}
+    cursor.execute(PAGE, values)
     names = [column.name for column in cursor.description or ()]
     return [feed_event(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]

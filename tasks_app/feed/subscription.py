@@ -12,6 +12,7 @@ from typing import Final, Protocol, Self
 
 from tasks_app.errors import TaskmillError
 from tasks_app.events import EventType
+from tasks_app.feed.batch import NO_EVENTS, Batch
 from tasks_app.feed.event import PUBLIC_EVENTS, FeedEvent
 from tasks_app.metrics import SLOW_SUBSCRIBERS
 
@@ -108,8 +109,8 @@ class Subscription:
         self.on_end: Callable[[], object] = bool
         self._source = source
         self._is_live = False
-        self._buffer: deque[FeedEvent] = deque()
-        self._size_bytes = 0
+        self._buffer: deque[Batch] = deque()
+        self._size_events = self._size_bytes = 0
         self._ended: SubscriptionEnded | None = None
         self._ready = asyncio.Event()
 
@@ -129,7 +130,7 @@ class Subscription:
         self._source.leave(self)
         self._buffer.clear()
 
-    async def next(self, within_seconds: float) -> list[FeedEvent]:
+    async def next(self, within_seconds: float) -> Batch:
         """Give the next wanted events, in feed order; none when the time is over.
 
         Raises:
@@ -139,10 +140,10 @@ class Subscription:
             async with asyncio.timeout(within_seconds):
                 while not self._is_live:
                     if found := await self._replay():
-                        return found
+                        return Batch(tuple(found))
                 await self._ready.wait()
         except TimeoutError:
-            return []
+            return NO_EVENTS
         return self._take()
 
     async def _replay(self) -> list[FeedEvent]:
@@ -156,29 +157,37 @@ class Subscription:
         found, self.cursor = await self._source.read(self.wanted, self.cursor)
         return found
 
-    def _take(self) -> list[FeedEvent]:
+    def _take(self) -> Batch:
         if self._ended is not None:
             raise self._ended
-        taken = list(self._buffer)
-        self._buffer.clear()
-        self._size_bytes = 0
-        self._ready.clear()
-        self.cursor = taken[-1].sequence
+        taken = self._buffer.popleft()
+        self._size_events -= len(taken.events)
+        self._size_bytes -= taken.size_bytes
+        if not self._buffer:
+            self._ready.clear()
+        self.cursor = taken.events[-1].sequence
         return taken
 
-    def push(self, event: FeedEvent) -> None:
-        """Add a wanted live event; a full buffer keeps the newest progress of each task."""
-        if self._ended is not None or event.sequence <= self.cursor:
+    def push(self, batch: Batch) -> None:
+        """Add wanted live events; a full buffer keeps the newest progress of each task."""
+        batch = batch.after(self.cursor)
+        if self._ended is not None or not batch.events:
             return
-        self._buffer.append(event)
-        self._size_bytes += len(event.json)
+        self._keep(batch)
         if self._is_full():
-            self._buffer = deque(_coalesced(self._buffer))
-            self._size_bytes = sum(len(one.json) for one in self._buffer)
+            kept = _coalesced(event for one in self._buffer for event in one.events)
+            self._buffer.clear()
+            self._size_events = self._size_bytes = 0
+            self._keep(kept)
             if self._is_full():
                 SLOW_SUBSCRIBERS.inc()
                 self.end(SlowSubscriber(cursor=self.cursor))
         self._ready.set()
+
+    def _keep(self, batch: Batch) -> None:
+        self._buffer.append(batch)
+        self._size_events += len(batch.events)
+        self._size_bytes += batch.size_bytes
 
     def end(self, reason: SubscriptionEnded) -> None:
         """Have `next` raise this; what is buffered is dropped."""
@@ -199,10 +208,10 @@ class Subscription:
         return self._ended is not None
 
     def _is_full(self) -> bool:
-        return len(self._buffer) > MOST_EVENTS or self._size_bytes > MOST_BYTES
+        return self._size_events > MOST_EVENTS or self._size_bytes > MOST_BYTES
 
 
-def _coalesced(events: Iterable[FeedEvent]) -> list[FeedEvent]:
+def _coalesced(events: Iterable[FeedEvent]) -> Batch:
     """Leave out progress that newer progress of the same task follows."""
     kept: list[FeedEvent] = []
     newer: set[uuid.UUID | None] = set()
@@ -213,4 +222,4 @@ def _coalesced(events: Iterable[FeedEvent]) -> list[FeedEvent]:
             newer.add(event.task_id)
         kept.append(event)
     kept.reverse()
-    return kept
+    return Batch(tuple(kept))

@@ -30,6 +30,7 @@ def test_a_smoke_run_prints_plausible_figures_of_each_transport(tmp_path: Path) 
     drain = found.pop()
     assert list(drain["rates"]) == ["", "sse", "all"]
     assert min(drain["rates"].values()) > 1
+    assert all(0 <= share < 1 for share in drain["shares"].values())
     assert [one["transport"] for one in found] == ["websocket", "sse", "channels"]
     for one in found:
         assert 0.1 < one["p50_ms"] <= one["p99_ms"]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+
+from tests.receivers import Receiver, receiver
+from tests.webhooks import LOCAL
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +38,16 @@ def staff(django_user_model: type[User]) -> Callable[..., Client]:
         return client
 
     return login
+
+
+@pytest.fixture
+def local_receivers(settings: Any) -> None:
+    """Webhooks may go to receivers on this machine."""
+    settings.TASKMILL_WEBHOOKS = LOCAL
+
+
+@pytest.fixture
+def shop() -> Iterator[Receiver]:
+    """A receiver of webhooks."""
+    with receiver() as one:
+        yield one

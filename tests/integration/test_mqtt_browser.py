@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.factories import make_tenant
-from tests.integration.test_mqtt import publisher, run_task
 from tests.mosquitto import Mosquitto, running_mosquitto, shipped_configuration
+from tests.mqtt import publisher, run_task
 from tests.node_clients import node_client, node_package
 from tests.processes import ROOT
 

@@ -278,9 +278,11 @@ def test_dead_letters_of_one_cause_need_no_sort(filled: dict[str, int]) -> None:
     assert "Sort" not in plan
 
 
+PAGE = {"after": 50_000, "until": 50_200, "tenant": None}
 FEED: dict[str, tuple[str, dict[str, Any]]] = {
     "bounds": (reading.BOUNDS, {}),
-    "page": (reading.PAGE, {"after": 50_000, "until": 50_200, "tenant": None}),
+    "page": (reading.PAGE, PAGE | {"types": None, "tasks": None}),
+    "page of what is watched": (reading.PAGE, PAGE | {"types": ["task.created"]}),
     "page of tasks": (reading.PAGE_OF_TASKS, {"after": 10, "until": ROWS, "limit": 100}),
     "last of a task": (reading._LAST_OF_TASK, {}),
     "find": (relay._FIND, {"seen": ROWS - 50, "lows": [5, 90], "highs": [9, 99], "limit": 2000}),

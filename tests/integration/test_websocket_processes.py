@@ -155,17 +155,25 @@ def test_a_ticket_expires_and_dies_with_its_key(server: Web) -> None:
     assert post(server, "/ws-tickets", make_key(scopes=["tasks:submit"])).status_code == 403
 
 
+def watch_tag(server: Web, token: str, tag: str) -> Any:
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"{server.url}/api/v1/watch-tokens"
+    return httpx.post(url, headers=headers, json={"tag": tag}).json()
+
+
+def path_of(server: Web, watch: Any) -> str:
+    path: str = watch["ws_url"].removeprefix(server.url.replace("http", "ws"))
+    return path
+
+
 def test_a_watch_token_shows_its_task_and_nothing_else(server: Web) -> None:
     acme = make_tenant("acme")
     mine, other, vip = make_task(acme), make_task(acme), make_task(acme, tags=["vip"])
     sequence()
     token = make_key(acme)
     watch = post(server, f"/tasks/{mine}/watch-tokens", token).json()
-    tagged = httpx.post(
-        f"{server.url}/api/v1/watch-tokens",
-        headers={"Authorization": f"Bearer {token}"},
-        json={"tag": "vip"},
-    ).json()
+    tagged = watch_tag(server, token, "vip")
+    given = path_of(server, watch)
 
     def finish_all() -> None:
         for task_id in (other, vip, mine):
@@ -173,14 +181,11 @@ def test_a_watch_token_shows_its_task_and_nothing_else(server: Web) -> None:
         sequence()
 
     async def scenario() -> None:
-        given = watch["ws_url"].removeprefix(server.url.replace("http", "ws"))
         assert given.startswith("/ws/v1/tasks/")
-        by_tag = tagged["ws_url"].removeprefix(server.url.replace("http", "ws"))
-        everything = f"/ws/v1/events?token={watch['token']}"
         async with (
             opened(server, path=given) as one,
-            opened(server, path=everything) as many,
-            opened(server, path=by_tag) as tag,
+            opened(server, path=f"/ws/v1/events?token={watch['token']}") as many,
+            opened(server, path=path_of(server, tagged)) as tag,
         ):
             assert (await one.next("ack"))["id"] == 0
             assert [event["subject"] for _, event in await one.events(1)] == [str(mine)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.places import BEATS, CROWD, FIRING, PLATFORM, Mutant
+from tests.mutants.places import AUDIENCES, BEATS, CROWD, FIRING, HUB, PLATFORM, Mutant
 
 LIVE = (
     Mutant(
@@ -26,6 +26,48 @@ LIVE = (
         "if self._position is None or after < self._position:",
         "if self._position is None or after < self._position - 50:",
         CROWD,
+    ),
+    Mutant(
+        "who joins while the hub reads misses what the read left out",
+        "tasks_app/feed/hub.py",
+        "if self._audiences.reach == reach:",
+        "if reach.types:",
+        f"{HUB}::test_who_joins_while_the_hub_reads_gets_what_the_read_left_out",
+    ),
+    Mutant(
+        "old news is taken for a feed that began anew",
+        "tasks_app/feed/hub.py",
+        "if last <= (self._position or 0):",
+        "if not last:",
+        f"{HUB}::test_old_news_is_not_taken_for_a_feed_that_began_anew",
+    ),
+    Mutant(
+        "an event comes once for each of its tags",
+        "tasks_app/feed/audiences.py",
+        "set[Audience]().union(*found)",
+        "[one for some in found for one in some]",
+        f"{AUDIENCES}::test_each_gets_what_it_takes_once_in_order_and_nothing_else",
+    ),
+    Mutant(
+        "a look leaves out what only some want",
+        "tasks_app/feed/audiences.py",
+        "if not wanted.tasks or len(named)",
+        "if len(named)",
+        f"{AUDIENCES}::test_what_somebody_takes_is_within_reach",
+    ),
+    Mutant(
+        "who resumes live is given again what it has",
+        "tasks_app/feed/subscription.py",
+        "        batch = batch.after(self.cursor)\n",
+        "",
+        f"{AUDIENCES}::test_who_begins_later_is_not_given_what_it_has",
+    ),
+    Mutant(
+        "buffers are bounded in events alone",
+        "tasks_app/feed/subscription.py",
+        " or self._size_bytes > MOST_BYTES",
+        "",
+        f"{AUDIENCES}::test_a_buffer_is_bounded_in_bytes",
     ),
     Mutant(
         "the relay appends without the fence",

@@ -9,6 +9,8 @@ WALK = (
     "::test_long_random_lives_do_what_the_reference_does_and_see_every_kind_of_fault"
 )
 PLATFORM = "tests/integration/test_platform_events.py"
+HUB = "tests/integration/test_feed_hub.py"
+AUDIENCES = "tests/unit/test_feed_audiences.py"
 CROWD = (
     "tests/faults/test_live_crowd.py"
     "::test_a_crowd_on_every_transport_loses_nothing_while_its_servers_are_killed"

@@ -44,59 +44,74 @@ def test_a_range_without_a_mark_is_kept() -> None:
     assert ranges(horizon.after([], oldest_transaction=10**9)) == [(3, 4)]
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_every_committed_id_is_given_once_whatever_the_order_of_commits(seed: int) -> None:
-    """A model of the database: transactions draw ids, commit or roll back in any order."""
-    chance = random.Random(seed)
-    next_id = next_transaction = 1
-    running: dict[int, list[int]] = {}
-    committed: set[int] = set()
-    given: list[int] = []
-    horizon = Horizon()
-    for step in range(600):
-        choice = chance.random()
+class Database:
+    """A model of the database, and of the sequencer that reads it.
+
+    Transactions draw ids, commit or roll back in any order.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.committed: set[int] = set()
+        self.given: list[int] = []
+        self.horizon = Horizon()
+        self._chance = random.Random(seed)
+        self._next_id = self._next_transaction = 1
+        self._running: dict[int, list[int]] = {}
+
+    def step(self) -> None:
+        """Do one thing of those that may happen."""
+        choice = self._chance.random()
         if choice < 0.35:
-            running[next_transaction] = []
-            next_transaction += 1
-        elif choice < 0.75 and running:
-            for _ in range(chance.randint(1, 5)):
-                running[chance.choice(list(running))].append(next_id)
-                next_id += 1
-        elif choice < 0.85 and running:
-            ids = running.pop(chance.choice(list(running)))
-            committed.update(ids if chance.random() < 0.8 else [])
+            self._running[self._next_transaction] = []
+            self._next_transaction += 1
+        elif choice < 0.75 and self._running:
+            self._draw_ids()
+        elif choice < 0.85 and self._running:
+            ids = self._running.pop(self._chance.choice(list(self._running)))
+            self.committed.update(ids if self._chance.random() < 0.8 else [])
         else:
-            if horizon.is_unmarked:
-                horizon = horizon.marked(next_transaction)
-                next_transaction += 1
-            new = sorted(one for one in committed if one > horizon.seen_id)
-            late = [
-                one
-                for one in sorted(committed)
-                for where in horizon.open
-                if where.low <= one <= where.high
-            ]
-            found = late + new[: chance.randint(1, 20)]
-            oldest = min(running, default=next_transaction)
-            horizon = horizon.after(found, oldest_transaction=oldest)
-            given += found
-        if step == 560:
-            for ids in running.values():
-                committed.update(ids)
-            running.clear()
-    for _ in range(200):
-        new = sorted(one for one in committed if one > horizon.seen_id)[:20]
+            self.look(most=self._chance.randint(1, 20))
+
+    def _draw_ids(self) -> None:
+        for _ in range(self._chance.randint(1, 5)):
+            self._running[self._chance.choice(list(self._running))].append(self._next_id)
+            self._next_id += 1
+
+    def commit_all(self) -> None:
+        """End every transaction."""
+        self.committed.update(one for ids in self._running.values() for one in ids)
+        self._running.clear()
+
+    def look(self, *, most: int) -> None:
+        """Read what is visible above the highest id seen, and in the open ranges below it."""
+        if self.horizon.is_unmarked:
+            self.horizon = self.horizon.marked(self._next_transaction)
+            self._next_transaction += 1
+        visible = sorted(self.committed)
+        new = [one for one in visible if one > self.horizon.seen_id]
         late = [
             one
-            for one in sorted(committed)
-            for where in horizon.open
-            if where.low <= one <= where.high
+            for one in visible
+            if any(where.low <= one <= where.high for where in self.horizon.open)
         ]
-        horizon = horizon.marked(next_transaction).after(
-            late + new, oldest_transaction=next_transaction
-        )
-        given += late + new
-    assert sorted(given) == sorted(committed)
-    assert len(set(given)) == len(given)
-    assert horizon.last_sequence == len(given)
-    assert horizon.open == ()
+        found = late + new[:most]
+        oldest = min(self._running, default=self._next_transaction)
+        self.horizon = self.horizon.after(found, oldest_transaction=oldest)
+        self.given += found
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_committed_id_is_given_once_whatever_the_order_of_commits(seed: int) -> None:
+    database = Database(seed)
+    for _ in range(560):
+        database.step()
+    database.commit_all()
+    for _ in range(40):
+        database.step()
+    database.commit_all()
+    for _ in range(200):
+        database.look(most=20)
+    assert sorted(database.given) == sorted(database.committed)
+    assert len(set(database.given)) == len(database.given)
+    assert database.horizon.last_sequence == len(database.given)
+    assert database.horizon.open == ()
