@@ -10,20 +10,26 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from tasks_app.models import Task
 from tasks_app.selectors import (
+    Place,
     TaskFilter,
     TaskOrder,
     canaries,
     count_query,
     list_query,
     measures,
+    task_rows,
 )
+from tasks_app.selectors.lists import GATHER_CAP
 from tests.factories import make_tenant
 from tests.integration.test_query_plans import _FILL, check_plan
 
 pytestmark = pytest.mark.django_db
 ROWS = 50_000
 PARKED_BY_RATE = 3
+FEW, MORE = 200, 1_000
+PENDING = ("blocked", "dispatched", "queued", "retrying", "scheduled")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +48,12 @@ def tenant_id(django_db_setup: None, django_db_blocker: Any) -> Iterator[int]:
             " SELECT id FROM taskmill_task WHERE state = 'blocked' ORDER BY id LIMIT %s)",
             [PARKED_BY_RATE],
         )
+        for queue, number in (("many", GATHER_CAP + MORE), ("few", FEW)):
+            cursor.execute(
+                "UPDATE taskmill_task SET queue = %s WHERE id IN (SELECT id FROM taskmill_task"
+                " WHERE state IN ('queued', 'blocked') ORDER BY id LIMIT %s)",
+                [queue, number],
+            )
         cursor.execute("VACUUM ANALYZE taskmill_task")
         yield found
         cursor.execute("TRUNCATE taskmill_task, taskmill_tenant CASCADE")
@@ -69,3 +81,21 @@ def test_a_few_parked_by_a_rate_are_listed_and_counted_beside_many_parked_by_slo
     with connection.cursor() as cursor:
         cursor.execute(*count_query(tenant_id=tenant_id, wanted=wanted))
         assert cursor.fetchone()[0] == PARKED_BY_RATE
+
+
+@pytest.mark.parametrize("is_descending", [True, False])
+@pytest.mark.parametrize(("queue", "is_few", "most"), [("few", True, 400), ("many", False, 500)])
+def test_the_oldest_of_a_queue_are_listed_without_passing_over_the_newer_of_another(
+    tenant_id: int, queue: str, is_few: bool, most: int, is_descending: bool
+) -> None:
+    wanted = TaskFilter(states=PENDING, queues=(queue, "nobody"))
+    order = TaskOrder(is_descending=is_descending)
+    check_plan(
+        *list_query(tenant_id=tenant_id, wanted=wanted, order=order, is_few=is_few), most=most
+    )
+    rows = task_rows(tenant_id=tenant_id, wanted=wanted, order=order)
+    tasks = Task.objects.filter(queue=queue).order_by("-id" if is_descending else "id")
+    assert [row["id"] for row in rows] == list(tasks.values_list("id", flat=True)[:51])
+    place = TaskOrder(is_descending=is_descending, place=Place(id=rows[-1]["id"]))
+    following = task_rows(tenant_id=tenant_id, wanted=wanted, order=place)
+    assert [row["id"] for row in following] == list(tasks.values_list("id", flat=True)[51:102])
