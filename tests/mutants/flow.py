@@ -274,6 +274,29 @@ FLOW = (
         f"{ONE_TENANT}::test_counts_for_metrics_search_no_further_than_the_states_that_have_tasks",
     ),
     Mutant(
+        "a few of a paused queue are looked for among all",
+        "tasks_app/selectors/lists.py",
+        "is_gathered = bool(wanted.queues)",
+        "is_gathered = False",
+        f"{ONE_TENANT}"
+        "::test_the_oldest_of_a_queue_are_listed_without_passing_over_the_newer_of_another",
+    ),
+    Mutant(
+        "many of a paused queue are all sorted",
+        "tasks_app/selectors/lists.py",
+        "is_by_queue = bool(wanted.queues) and not is_few",
+        "is_by_queue = False",
+        f"{ONE_TENANT}"
+        "::test_the_oldest_of_a_queue_are_listed_without_passing_over_the_newer_of_another",
+    ),
+    Mutant(
+        "tasks parked by a rate are counted as parked by slots",
+        "tasks_app/services/waiting_measures.py",
+        '"rate": "rate_limit"}',
+        '"rate": "concurrency_limit"}',
+        f"{EXPLAINED}::test_waiting_tasks_are_counted_once_each_by_their_weightiest_reason",
+    ),
+    Mutant(
         "few parked by a rate are looked for among all",
         "tasks_app/migrations/0009_flow.py",
         "condition=models.Q(('state', 'blocked'))",
