@@ -28,7 +28,7 @@ from tests.integration.test_query_plans import _FILL, check_plan
 pytestmark = pytest.mark.django_db
 ROWS = 50_000
 PARKED_BY_RATE = 3
-FEW, MORE = 200, 1_000
+FEW, MORE = 2_000, 1_000
 PENDING = ("blocked", "dispatched", "queued", "retrying", "scheduled")
 
 
@@ -54,6 +54,7 @@ def tenant_id(django_db_setup: None, django_db_blocker: Any) -> Iterator[int]:
                 " WHERE state IN ('queued', 'blocked') ORDER BY id LIMIT %s)",
                 [queue, number],
             )
+        cursor.execute("CLUSTER taskmill_task USING taskmill_task_pkey")
         cursor.execute("VACUUM ANALYZE taskmill_task")
         yield found
         cursor.execute("TRUNCATE taskmill_task, taskmill_tenant CASCADE")
@@ -84,7 +85,7 @@ def test_a_few_parked_by_a_rate_are_listed_and_counted_beside_many_parked_by_slo
 
 
 @pytest.mark.parametrize("is_descending", [True, False])
-@pytest.mark.parametrize(("queue", "is_few", "most"), [("few", True, 400), ("many", False, 500)])
+@pytest.mark.parametrize(("queue", "is_few", "most"), [("few", True, 1_500), ("many", False, 500)])
 def test_the_oldest_of_a_queue_are_listed_without_passing_over_the_newer_of_another(
     tenant_id: int, queue: str, is_few: bool, most: int, is_descending: bool
 ) -> None:
