@@ -86,7 +86,7 @@ bench-growth: .venv/.ready ## Measure it beside a million waiting and ten millio
 bench-live: .venv/.ready ## Measure how fast events reach live connections (ARGS=--quick for a smoke run)
 	$(PY) -m bench.live $(ARGS)
 
-bench-flow: .venv/.ready ## Measure what limits cost (ARGS=--quick for a smoke run)
+bench-flow: .venv/.ready ## Measure what limits cost, or explaining (ARGS=--waiting; --quick for a smoke run)
 	$(PY) -m bench.flow $(ARGS)
 
 mutants: .venv/.ready ## Break the protocol in known ways; each break must turn a test red

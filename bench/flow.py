@@ -1,4 +1,4 @@
-"""What limits cost: `python -m bench.flow [--quick] [--results DIRECTORY]`.
+"""What limits cost: `python -m bench.flow [--quick] [--waiting] [--results DIRECTORY]`.
 
 One PostgreSQL with everything durable on, and the real dispatch loop with a publisher that confirms
 at once. Each task is handed out, claimed and finished in this process, one after the other, without
@@ -24,6 +24,7 @@ from typing import Any
 
 import psycopg
 
+from bench.waiting import measure as measure_waiting
 from tests.environment import RUN_DIRECTORY
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -46,6 +47,8 @@ class Sizes:
     parked: int = 100
 
 
+WAITING, WAITING_QUICK = (10_000, 1_000_000), (1_500, 3_000)
+DATABASES = ("taskmill", "beside")
 QUICK = Sizes(tasks=100, turns=1, keys=50, parked=3)
 
 
@@ -71,12 +74,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke run")
     parser.add_argument("--parked", type=int, help="tasks parked of each key")
+    parser.add_argument("--waiting", action="store_true", help="what explaining costs, instead")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     sizes = QUICK if options.quick else Sizes()
     if options.parked:
         sizes = replace(sizes, parked=options.parked)
     with _databases() as urls:
+        if options.waiting:
+            measure_waiting(WAITING_QUICK if options.quick else WAITING, DATABASES)
+            return 0
         rates = _measure(sizes, urls)
     _report(rates, sizes, options.results)
     return 0
@@ -106,7 +113,7 @@ def _databases() -> Iterator[tuple[str, str]]:
         connections["default"].close_pool()  # type: ignore[attr-defined]  # PostgreSQL's has one
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
             connection.execute("CREATE DATABASE beside TEMPLATE taskmill")
-        yield server.url("taskmill"), server.url("beside")
+        yield server.url(DATABASES[0]), server.url(DATABASES[1])
     finally:
         server.stop()
         shutil.rmtree(RUN_DIRECTORY, ignore_errors=True)

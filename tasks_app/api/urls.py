@@ -26,6 +26,7 @@ from tasks_app.api.queues import (
     QueueRetryView,
     QueuesView,
 )
+from tasks_app.api.quotas import QuotasView
 from tasks_app.api.stats import StatsView
 from tasks_app.api.task_urls import task_routes
 from tasks_app.api.workers import WorkersView
@@ -51,6 +52,7 @@ platform_routes: list[URLPattern | URLResolver] = [
     path("queues/<str:queue>/retry-failed", QueueRetryView.as_view(), name="queue-retry-failed"),
     path("queues/<str:queue>/failed", QueueFailedView.as_view(), name="queue-failed"),
     path("concurrency-keys/<path:key>", ConcurrencyKeyView.as_view(), name="concurrency-key"),
+    path("quotas", QuotasView.as_view(), name="quotas"),
     path("dead-letters", DeadLettersView.as_view(), name="dead-letters"),
     path("dead-letters/retry", DeadLettersRetryView.as_view(), name="dead-letters-retry"),
     path("dead-letters/purge", DeadLettersPurgeView.as_view(), name="dead-letters-purge"),

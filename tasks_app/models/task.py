@@ -42,6 +42,16 @@ class Cause(models.Func):
         super().__init__(F("type"), code, Coalesce(F("frame"), Value("")), **extra)
 
 
+class ParkedBy(models.Func):
+    """What the rule limits that parked a task, `slots` or `rate`; spelt as in `selectors.lists`."""
+
+    function = "split_part"
+    output_field = models.TextField()
+
+    def __init__(self, **extra: Any) -> None:
+        super().__init__(F("blocked_by"), Value("/"), Value(1), **extra)
+
+
 class Task(models.Model):
     """One submitted unit of work; written by `transitions` and `progress` alone."""
 
@@ -221,6 +231,13 @@ class Task(models.Model):
                 F("run_at"),
                 F("id"),
                 name="task_blocked",
+                condition=Q(state="blocked"),
+            ),
+            models.Index(
+                F("tenant"),
+                ParkedBy(),
+                F("id").desc(),
+                name="task_list_blocked",
                 condition=Q(state="blocked"),
             ),
             models.Index(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,6 +19,10 @@ from tasks_app.selectors.rows import SELECTED, task_row
 from tasks_app.states import FINISHED
 
 COUNT_CAP: Final = 10_001
+GATHER_CAP: Final = 5_000
+"""So many waiting tasks of some queues are gathered and sorted; of more, each queue's are read in
+order."""
+
 _MAX_ID: Final = (1 << 128) - 1
 _EQUALS: Final = ("type", "queue", "concurrency_key", "schedule", "parent")
 
@@ -81,30 +85,51 @@ class TaskOrder:
 
 def task_rows(*, tenant_id: int, wanted: TaskFilter, order: TaskOrder) -> list[dict[str, Any]]:
     """Give the rows of a page, and one more where more follow."""
-    query, values = list_query(tenant_id=tenant_id, wanted=wanted, order=order)
+    is_few = True
+    if wanted.queues:
+        is_few = tasks_count(tenant_id=tenant_id, wanted=wanted, cap=GATHER_CAP + 1) <= GATHER_CAP
+    query, values = list_query(tenant_id=tenant_id, wanted=wanted, order=order, is_few=is_few)
     with connection.cursor() as cursor:
         cursor.execute(query, values)
         return [task_row(row) for row in cursor.fetchall()]
 
 
-def tasks_count(*, tenant_id: int, wanted: TaskFilter) -> int:
-    """Count tasks, but no further than `COUNT_CAP`."""
-    conditions, values = conditions_of(wanted)
-    if wanted.states:
-        conditions.append("t.state = ANY(%(states)s)")
-        values["states"] = list(wanted.states)
-    where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
-    query = f"SELECT count(*) FROM (SELECT 1 FROM taskmill_task t WHERE {where} LIMIT %(cap)s) c"  # noqa: S608 - built from constants
+def tasks_count(*, tenant_id: int, wanted: TaskFilter, cap: int = COUNT_CAP) -> int:
+    """Count tasks, but no further than `cap`."""
+    query, values = count_query(tenant_id=tenant_id, wanted=wanted, cap=cap)
     with connection.cursor() as cursor:
-        cursor.execute(query, values | {"tenant": tenant_id, "cap": COUNT_CAP})
+        cursor.execute(query, values)
         return int(cursor.fetchone()[0])
 
 
-def list_query(
-    *, tenant_id: int, wanted: TaskFilter, order: TaskOrder
+def count_query(
+    *, tenant_id: int, wanted: TaskFilter, cap: int = COUNT_CAP
 ) -> tuple[str, dict[str, Any]]:
-    """Give the statement of a page and its parameters; public for the test of its plan."""
+    """Give the statement of a count and its parameters; public for the test of its plan."""
     conditions, values = conditions_of(wanted)
+    values |= {"tenant": tenant_id, "cap": cap}
+    where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
+    branches = [""]
+    if wanted.states:
+        branches = [f" AND t.state = %(state{number})s" for number in range(len(wanted.states))]
+        values |= {f"state{number}": state for number, state in enumerate(wanted.states)}
+    few = " UNION ALL ".join(
+        f"(SELECT 1 FROM taskmill_task t WHERE {where}{branch} LIMIT %(cap)s)"  # noqa: S608 - built from constants
+        for branch in branches
+    )
+    return f"SELECT count(*) FROM (SELECT FROM ({few}) each LIMIT %(cap)s) c", values  # noqa: S608 - built from constants
+
+
+def list_query(
+    *, tenant_id: int, wanted: TaskFilter, order: TaskOrder, is_few: bool = True
+) -> tuple[str, dict[str, Any]]:
+    """Give the statement of a page and its parameters; public for the test of its plan.
+
+    Args:
+        is_few: where `queues` are wanted, whether at most `GATHER_CAP` tasks fit.
+    """
+    is_by_queue = bool(wanted.queues) and not is_few
+    conditions, values = conditions_of(replace(wanted, queues=None) if is_by_queue else wanted)
     is_down = order.is_descending != order.is_backward
     conditions += _placed(order, is_down=is_down, values=values)
     values |= {"tenant": tenant_id, "room": order.limit + 1, "offset": order.offset}
@@ -116,9 +141,17 @@ def list_query(
         if wanted.states and not states:
             conditions.append("false")
     sort = _sort(order, is_down=is_down)
+    if is_by_queue:
+        values |= {"queues": list(wanted.queues or ()), "states": list(states)}
+        picked = _BY_QUEUE.format(
+            where=" AND ".join(conditions) or "true", way="" if is_down else "DESC", sort=sort
+        )
+    else:
+        is_gathered = bool(wanted.queues)
+        picked = _picked(conditions, sort, states, values, is_gathered=is_gathered)
     query = f"""
         SELECT {SELECTED} FROM (
-            SELECT t.id FROM ({_picked(conditions, sort, states, values)}) t
+            SELECT t.id FROM ({picked}) t
             ORDER BY {sort} LIMIT %(room)s OFFSET %(offset)s
         ) p JOIN taskmill_task t ON t.id = p.id WHERE t.tenant_id = %(tenant)s
         ORDER BY {sort}
@@ -126,9 +159,40 @@ def list_query(
     return query, values
 
 
+def _any_in_queue(state: str) -> str:
+    """Say whether tasks of a queue wait; in this form an index probe, in EXISTS perhaps a scan."""
+    return f"""(SELECT 1 FROM taskmill_task w WHERE w.state {state}
+        AND w.queue BETWEEN q.name AND q.name ORDER BY w.queue LIMIT 1) IS NOT NULL"""  # noqa: S608 - built from constants
+
+
+_LATE: Final = "IN ('scheduled', 'blocked', 'retrying')"
+_BY_QUEUE: Final = f"""
+    SELECT few.id, few.finished_at FROM unnest(%(queues)s::text[]) AS q(name) CROSS JOIN LATERAL (
+        SELECT t.id, t.finished_at FROM taskmill_task t
+        WHERE t.tenant_id = %(tenant)s AND {{where}} AND t.state = ANY(%(states)s)
+          AND t.queue BETWEEN q.name AND q.name
+        ORDER BY t.queue {{way}}, {{sort}} LIMIT %(reach)s) few
+    WHERE {_any_in_queue("= 'queued'")} OR {_any_in_queue("= 'dispatched'")}
+       OR {_any_in_queue(_LATE)}
+"""  # noqa: S608 - built from constants
+"""Ordered by the queue too: `task_list_queue` alone serves that. Queues in which nothing waits are
+left out, since their whole past would be read."""
+
+
 def _picked(
-    conditions: Sequence[str], sort: str, states: Sequence[str], values: dict[str, Any]
+    conditions: Sequence[str],
+    sort: str,
+    states: Sequence[str],
+    values: dict[str, Any],
+    *,
+    is_gathered: bool,
 ) -> str:
+    """Give the statement that picks a page's ids, or more, from a branch per state.
+
+    Args:
+        is_gathered: read all that fit; `OFFSET 0` hides from the planner that few are wanted, or
+            it walks the tasks in their order and passes over those of all other queues.
+    """
     where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
     if not states:
         return f"""SELECT t.id, t.finished_at FROM taskmill_task t WHERE {where}
@@ -139,7 +203,7 @@ def _picked(
         branches.append(
             f"""(SELECT t.id, t.finished_at FROM taskmill_task t
                 WHERE {where} AND t.state = %(state{number})s
-                ORDER BY {sort} LIMIT %(reach)s)"""  # noqa: S608 - built from constants
+                {"OFFSET 0" if is_gathered else f"ORDER BY {sort} LIMIT %(reach)s"})"""  # noqa: S608 - built from constants
         )
     return " UNION ALL ".join(branches)
 

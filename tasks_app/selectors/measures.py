@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,14 +81,19 @@ SELECT queue, count(*) FROM (
 ) few GROUP BY queue ORDER BY count(*) DESC LIMIT %(queues)s
 """
 _BY_TENANT: Final = """
-SELECT s.state, found.queue, count(*) FROM unnest(%(states)s::text[]) AS s(state)
+SELECT s.state, found.queue, found.parked_by, count(*) FROM unnest(%(states)s::text[]) AS s(state)
 CROSS JOIN LATERAL (
-    SELECT few.queue FROM taskmill_tenant n CROSS JOIN LATERAL (
-        SELECT t.queue FROM taskmill_task t
-        WHERE t.tenant_id = n.id AND t.state = s.state ORDER BY t.id DESC LIMIT %(cap)s
+    SELECT few.queue, few.parked_by FROM taskmill_tenant n CROSS JOIN LATERAL (
+        SELECT t.queue, CASE WHEN t.state = 'blocked' THEN split_part(t.blocked_by, '/', 1) END
+            AS parked_by FROM taskmill_task t
+        WHERE t.tenant_id = n.id AND t.state BETWEEN s.state AND s.state
+        ORDER BY t.state, t.id DESC LIMIT %(cap)s
     ) few LIMIT %(cap)s
 ) found
-GROUP BY s.state, found.queue ORDER BY count(*) DESC LIMIT %(queues)s
+GROUP BY s.state, found.queue, found.parked_by ORDER BY count(*) DESC LIMIT %(queues)s
+"""
+"""Ordered by the state too, so that no index but `task_list_state` serves it: with few tenants the
+planner takes the primary key for as good, and reads every task in search of a state without any.
 """
 _WORKERS: Final = """
 SELECT CASE WHEN last_seen_at < taskmill_now() - make_interval(secs => %(lease)s) THEN 'lost'
@@ -103,10 +109,12 @@ class LiveTasks:
 
     Attributes:
         counts: by `(queue, state)`, each up to `COUNT_CAP`.
+        parked: those that are `blocked`, of all queues, by what the rule limits: `slots`, `rate`.
         oldest_seconds: by queue, how long the longest waiting of its queued tasks has been due.
     """
 
     counts: dict[tuple[str, str], int]
+    parked: dict[str, int]
     oldest_seconds: dict[str, float]
 
 
@@ -132,7 +140,8 @@ def live_tasks() -> LiveTasks:
         "priorities": PRIORITIES_CAP,
         "states": list(BY_TENANT),
     }
-    counts: dict[tuple[str, str], int] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    parked: Counter[str] = Counter()
     oldest: dict[str, float] = {}
     with connection.cursor() as cursor:
         cursor.execute(_QUEUED, caps)
@@ -142,9 +151,11 @@ def live_tasks() -> LiveTasks:
         for queue, number in cursor.fetchall():
             counts[queue, "dispatched"] = number
         cursor.execute(_BY_TENANT, caps | {"queues": QUEUES_CAP * len(BY_TENANT)})
-        for state, queue, number in cursor.fetchall():
-            counts[queue, state] = number
-    return LiveTasks(counts=counts, oldest_seconds=oldest)
+        for state, queue, parked_by, number in cursor.fetchall():
+            counts[queue, state] += number
+            if parked_by is not None:
+                parked[parked_by] += number
+    return LiveTasks(counts=dict(counts), parked=dict(parked), oldest_seconds=oldest)
 
 
 def worker_measures() -> list[dict[str, Any]]:

@@ -107,3 +107,23 @@ def quotas_used(*, tenants: Collection[int], queues: Collection[str]) -> list[di
     with connection.cursor() as cursor:
         cursor.execute(USED, {"tenants": list(tenants), "queues": list(queues)})
         return rows_as_dicts(cursor)
+
+
+def quotas_shown(*, tenant_id: int) -> dict[str, dict[str, Any]]:
+    """Give the quotas of a tenant, each `{limit, used}`; `used` is None where there is no limit.
+
+    `max_submissions_per_minute` has `renewed_in_seconds` too, None before the first of a minute.
+    """
+    (row,) = quotas_used(tenants=[tenant_id], queues=[])
+    used = {
+        "max_waiting": row["waiting"],
+        "max_waiting_bytes": row["waiting_bytes"],
+        "max_submissions_per_minute": row["accepted"],
+    }
+    shown = {
+        quota: {"limit": row[quota], "used": None if row[quota] is None else number}
+        for quota, number in used.items()
+    }
+    minute = shown["max_submissions_per_minute"]
+    minute["renewed_in_seconds"] = row["seconds_left"] if minute["used"] else None
+    return shown

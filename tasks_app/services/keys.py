@@ -32,6 +32,7 @@ SCOPES: Final = (
     "tasks:cancel",
     "tasks:admin",
     "queues:write",
+    "quotas:write",
     "schedules:write",
     "webhooks:write",
     "metrics:read",

@@ -20,12 +20,12 @@ from tasks_app.errors import QueueExists, QueueNotFound
 from tasks_app.events import PlatformEventType
 from tasks_app.models import Queue
 from tasks_app.models.queue import MAX_WINDOW
-from tasks_app.models.quota import MAX_SUBMISSIONS, MAX_WAITING, MAX_WAITING_BYTES
 from tasks_app.registry import MAX_CONCURRENCY
 from tasks_app.selectors.dead_letters import DeadLetterFilter
 from tasks_app.selectors.queues import forget_queue_defaults, is_queue
 from tasks_app.selectors.quotas import forget_quotas
 from tasks_app.services.caller import Caller
+from tasks_app.services.quotas import QuotaSettings
 from tasks_app.services.redrive import BATCH, MAX_AT_ONCE, retry_dead_letters
 from tasks_app.services.submission import (
     Priority,
@@ -33,7 +33,6 @@ from tasks_app.services.submission import (
     RateText,
     RetryRule,
     Seconds,
-    Strict,
     Text,
     plain,
 )
@@ -50,8 +49,9 @@ _LOOK_SECONDS: Final = 0.005
 WindowSize = Annotated[int, Field(ge=1, le=MAX_WINDOW)]
 
 
-class QueueSettings(Strict):
-    """What holds for a queue; null leaves the matter to the platform.
+class QueueSettings(QuotaSettings):
+    """What holds for a queue, its quotas for all tenants together; null leaves the matter to the
+    platform.
 
     Attributes:
         order: which of the ready tasks go first.
@@ -61,9 +61,6 @@ class QueueSettings(Strict):
         window_most: most tasks handed to the broker ahead of the workers.
         concurrency: most tasks handed out or running at a time, of all tenants together.
         rate: most tasks handed out in any such time, of all tenants together.
-        max_waiting: most tasks that wait, of all tenants together; submissions beyond get 429.
-        max_waiting_bytes: most bytes of JSON in the payloads of those.
-        max_submissions_per_minute: most tasks accepted in a minute, of all tenants together.
     """
 
     description: Annotated[Text, Field(max_length=1000)] = ""
@@ -77,9 +74,6 @@ class QueueSettings(Strict):
     window_most: WindowSize | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | None = None
     rate: RateText | None = None
-    max_waiting: Annotated[int, Field(ge=1, le=MAX_WAITING)] | None = None
-    max_waiting_bytes: Annotated[int, Field(ge=1, le=MAX_WAITING_BYTES)] | None = None
-    max_submissions_per_minute: Annotated[int, Field(ge=1, le=MAX_SUBMISSIONS)] | None = None
 
     def columns(self) -> dict[str, Any]:
         """Give the columns of the fields that were given."""

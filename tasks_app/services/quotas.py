@@ -8,23 +8,32 @@ granted the same room, and nothing is counted up that a crash or a rollback coul
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from django.db import connection
+from pydantic import Field
 
 from tasks_app.errors import QuotaExceeded
 from tasks_app.metrics import SUBMISSIONS_REFUSED
+from tasks_app.models import Tenant
+from tasks_app.models.quota import MAX_SUBMISSIONS, MAX_WAITING, MAX_WAITING_BYTES
 from tasks_app.selectors.holders import Holder
 from tasks_app.selectors.quotas import (
     PERIOD_SECONDS,
+    forget_quotas,
     queue_scope,
     quotas_used,
     scopes_with_quota,
     tenant_scope,
 )
+from tasks_app.services.caller import Caller
+from tasks_app.services.submission import Strict
+from tasks_app.telemetry import logger
 from tasks_app.transitions import NewTask
+
+log = logger(__name__)
 
 BACKLOG_RETRY_SECONDS: Final = 5
 """When to try again where a backlog is full; how fast it drains is not known here."""
@@ -185,6 +194,32 @@ def _room(row: dict[str, Any]) -> _Room:
         },
         seconds_left=row["seconds_left"],
     )
+
+
+class QuotaSettings(Strict):
+    """The quotas of a tenant, over all of its queues; null lifts one.
+
+    Attributes:
+        max_waiting: most tasks that wait; submissions beyond get 429.
+        max_waiting_bytes: most bytes of JSON in the payloads of those.
+        max_submissions_per_minute: most tasks accepted in a minute.
+    """
+
+    max_waiting: Annotated[int, Field(ge=1, le=MAX_WAITING)] | None = None
+    max_waiting_bytes: Annotated[int, Field(ge=1, le=MAX_WAITING_BYTES)] | None = None
+    max_submissions_per_minute: Annotated[int, Field(ge=1, le=MAX_SUBMISSIONS)] | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Give the columns of the fields that were given."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+def change_quotas(*, caller: Caller, columns: Mapping[str, Any]) -> None:
+    """Set or lift quotas of the caller's tenant, as `QuotaSettings.columns` gives them."""
+    if columns:
+        Tenant.objects.filter(pk=caller.tenant_id).update(**columns)
+        forget_quotas()
+        log.info("quotas changed", actor=caller.actor, fields=sorted(columns))
 
 
 def note_refusal(error: QuotaExceeded) -> None:

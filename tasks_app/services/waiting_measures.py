@@ -22,20 +22,20 @@ REASONS: Final = (
     "not_before",
     "no_worker",
     "queue_limit",
-    "limit",
+    "concurrency_limit",
+    "rate_limit",
     "behind",
 )
 _OF_STATE: Final = {
     "scheduled": "not_before",
     "retrying": "not_before",
-    "blocked": "limit",
 }
+_OF_PARKED: Final = {"slots": "concurrency_limit", "rate": "rate_limit"}
 _ACTIVE: Final = ("dispatched", "running", "cancelling")
 
 WAITING: Final = Metric(
     name="taskmill_waiting_tasks",
-    doc="Pending tasks by the weightiest reason for which they wait (`limit`: parked by a limit or"
-    " a rate of a key or a type); counted as `taskmill_tasks`.",
+    doc="Pending tasks by the weightiest reason for which they wait; counted as `taskmill_tasks`.",
     labels=("reason",),
 )
 UNSERVED: Final = Metric(
@@ -64,7 +64,7 @@ WAITING_METRICS: Final = (WAITING, UNSERVED, RECENT_DEAD_LETTERS, CANARY_DELAY, 
 def waiting_samples(found: LiveTasks) -> Iterator[Sample]:
     """Tell why the tasks wait that were counted, what died lately, and how canaries fare."""
     facts = queue_facts(sorted({queue for queue, _ in found.counts}))
-    reasons: Counter[str] = Counter()
+    reasons = Counter({_OF_PARKED.get(what, what): found.parked[what] for what in found.parked})
     unserved: Counter[str] = Counter()
     for (queue, state), number in found.counts.items():
         reason = _OF_STATE.get(state)

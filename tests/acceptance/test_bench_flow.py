@@ -10,13 +10,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_smoke_run_prints_a_ratio_for_each_kind_of_load(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench.flow", "--quick", "--results", str(tmp_path)]
+def printed(command: list[str]) -> list[list[str]]:
+    """Run a command and give the rows of the table that it prints."""
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "|" in line][2:]
+    return [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "|" in line][2:]
+
+
+def test_a_smoke_run_of_explaining_prints_times_of_each_read_beside_both_backlogs() -> None:
+    rows = printed([sys.executable, "-m", "bench.flow", "--waiting", "--quick"])
+    assert len(rows) == 16
+    assert {len(row) for row in rows} == {6}
+    assert all(float(time) > 0 for _, *times in rows for time in times[:4])
+    assert sum(name.startswith("list: ") for name, *_ in rows) == 10
+
+
+def test_a_smoke_run_prints_a_ratio_for_each_kind_of_load(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.flow", "--quick", "--results", str(tmp_path)]
+    rows = printed(command)
     assert [float(ratio) > 0 for _, _, ratio in rows] == [True] * 4
     assert rows[0][2] == "1.00"
     assert "beside 50 keys with 3 parked each" in rows[3][0]

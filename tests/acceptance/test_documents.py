@@ -203,7 +203,10 @@ def test_the_page_on_submissions_limits_and_deduplicates(installation: Installat
     assert (first["state"], second["state"]) == ("scheduled", "scheduled")
     assert (refused["status"], refused["code"]) == (429, "quota_exceeded")
     assert (refused["quota"], refused["limit"], refused["used"]) == ("max_waiting", 2, 2)
-    held, again, rejected, latest, mailed, unmailed, typed, typed_again = rest
+    bound, seen, free, held, again, rejected, latest, mailed, unmailed, typed, typed_again = rest
+    assert bound["max_waiting"]["limit"] == seen["max_waiting"]["limit"] == 100_000
+    assert seen["max_waiting"]["used"] >= 2
+    assert {one["limit"] for one in free.values()} == {None}
     assert again["id"] == held["id"]
     assert (rejected["status"], rejected["task_id"]) == (409, held["id"])
     assert (latest["state"], latest["payload"]) == ("scheduled", {"n": 4})

@@ -30,6 +30,26 @@ def change_task_type(call: Any, world: Any) -> None:
     call("/task-types/no.such", {"concurrency": 1})
 
 
+def get_quotas(call: Any, world: Any) -> None:
+    call("/quotas")
+    world.api.call("PATCH", "/quotas", {"max_submissions_per_minute": 5})
+    world.api.post("/tasks", {"type": "tests.echo"})
+    call("/quotas")
+
+
+def change_quotas(call: Any, world: Any) -> None:
+    call("/quotas", {"max_waiting": 3, "max_waiting_bytes": 99, "max_submissions_per_minute": 7})
+    call("/quotas", {"max_waiting": None})
+    call("/quotas", {"max_waiting": 0})
+
+
 LIMIT_CASES: Final[dict[str, Callable[[Any, Any], None]]] = {
-    case.__name__: case for case in (get_concurrency_key, change_concurrency_key, change_task_type)
+    case.__name__: case
+    for case in (
+        get_concurrency_key,
+        change_concurrency_key,
+        change_task_type,
+        get_quotas,
+        change_quotas,
+    )
 }

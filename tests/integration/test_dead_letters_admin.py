@@ -82,5 +82,6 @@ def test_a_group_is_purged_and_a_wrong_form_does_nothing(
 def test_without_a_choice_the_first_tenant_is_shown(staff: Callable[..., Client]) -> None:
     viewer = staff("view_task")
     assert viewer.get(CAUSES).status_code == 200
-    make_task(make_tenant("aaa"), state="failed")
+    for slug in ("mmm", "aaa", "zzz"):
+        make_task(make_tenant(slug), state="failed")
     assert viewer.get(CAUSES).context["tenant"].slug == "aaa"

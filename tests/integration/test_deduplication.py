@@ -123,8 +123,11 @@ def test_a_running_task_is_not_touched_and_the_new_one_is_refused(
 
 def test_replace_within_a_ttl_refuses_where_the_task_is_finished(api: Api) -> None:
     rule = {"while": "ttl", "ttl": 60, "on_conflict": "replace"}
-    drive(api.post("/tasks", body(**rule)).json()["id"], "success")
-    assert api.post("/tasks", body(**rule)).status_code == 409
+    finished = api.post("/tasks", body(**rule)).json()["id"]
+    drive(finished, "success")
+    refused = api.post("/tasks", body(**rule))
+    assert (refused.status_code, refused.json()["task_id"]) == (409, finished)
+    assert "only a waiting one is replaced" in refused.json()["detail"]
 
 
 def test_a_bulk_settles_keys_item_by_item_in_order(api: Api) -> None:
@@ -181,8 +184,9 @@ def test_the_maximum_counts_from_the_first_and_is_never_moved(api: Api) -> None:
 def test_a_shorter_maximum_brings_the_start_forward(api: Api) -> None:
     api.post("/tasks", debounced(1))
     created = Task.objects.get().created_at
-    api.post("/tasks", debounced(2, wait=5, max_wait=5))
-    assert Task.objects.get().run_at - created == timedelta(seconds=5)
+    move_clock("4 seconds")
+    api.post("/tasks", debounced(2, wait=5, max_wait=6))
+    assert Task.objects.get().run_at - created == timedelta(seconds=6)
 
 
 def test_a_hint_of_a_debounced_task_becomes_stale(api: Api) -> None:

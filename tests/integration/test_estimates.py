@@ -113,8 +113,9 @@ def test_a_place_beyond_the_count_has_no_estimate(
 
 def test_a_task_that_is_not_ready_has_no_place(queue: str) -> None:
     make_worker(queue)
-    for _ in range(2):
-        make_task(queue=queue)
+    for state in ("queued", "dispatched"):
+        make_task(queue=queue, state=state)
+    assert behind(make_task(queue=queue)) is not None
     for state in ("scheduled", "retrying", "blocked", "dispatched"):
         assert behind(make_task(queue=queue, state=state)) is None
 

@@ -20,6 +20,7 @@ from tests.integration.test_maintenance import run
 from tests.integration.test_metrics import one, read
 
 pytestmark = pytest.mark.django_db(transaction=True)
+EACH_PENDING = ("queued", "dispatched", "scheduled", "retrying", "blocked")
 WARNING = "tasks wait and no worker serves their queue"
 
 
@@ -150,19 +151,23 @@ def test_waiting_tasks_are_counted_once_each_by_their_weightiest_reason(tenant: 
     make_worker(full, open_, paused)
     Queue.objects.create(name=paused, is_paused=True, paused_at="2026-01-01T00:00Z")
     Queue.objects.create(name=full, concurrency=2)
+    rated = make_task(tenant, queue=open_, state="blocked")
+    Task.objects.filter(id=rated).update(blocked_by="rate/type/0/demo.echo")
     for queue, states in {
         paused: ["queued"] * 4,
         unserved: ["queued"] * 3 + ["dispatched"],
         full: ["running", "dispatched", "queued", "queued"],
-        open_: ["queued", "dispatched", "running", "scheduled", "retrying", "blocked", "success"],
+        open_: [*EACH_PENDING, "running", "blocked", "success"],
     }.items():
         for state in states:
             make_task(tenant, queue=queue, state=state)
     found = read()
     reasons = ("queue_paused", "no_worker", "queue_limit", "behind", "not_before")
+    limits = ("concurrency_limit", "rate_limit")
     counts = [one(found, "taskmill_waiting_tasks", reason=reason) for reason in reasons]
     assert counts == [4, 4, 3, 2, 2]
-    assert one(found, "taskmill_waiting_tasks", reason="limit") == 1
+    assert [one(found, "taskmill_waiting_tasks", reason=reason) for reason in limits] == [2, 1]
+    assert one(found, "taskmill_tasks", queue=open_, state="blocked") == 3
     assert one(found, "taskmill_unserved_tasks", queue=unserved) == 4
 
 

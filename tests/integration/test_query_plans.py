@@ -22,6 +22,7 @@ from tasks_app.selectors import (
     TaskFilter,
     TaskOrder,
     canaries,
+    count_query,
     dead_letters,
     estimates,
     history,
@@ -169,6 +170,7 @@ FILTERS = {
     "key": TaskFilter(concurrency_key="key-3"),
     "of queues": TaskFilter(states=PENDING, queues=("queue-1", "queue-3")),
     "of no queue": TaskFilter(states=PENDING, queues=()),
+    "parked by slots": TaskFilter(states=("blocked",), blocked_by="slots"),
     "absent key": TaskFilter(concurrency_key="none"),
     "schedule": TaskFilter(schedule="nightly"),
     "absent parent": TaskFilter(parent=uuid.UUID(int=1)),
@@ -192,6 +194,11 @@ def test_every_filter_of_the_list_reads_an_index(
     filled: dict[str, int], tenant: str, wanted: str
 ) -> None:
     check_plan(*list_query(tenant_id=filled[tenant], wanted=FILTERS[wanted], order=TaskOrder()))
+
+
+@pytest.mark.parametrize("wanted", ["pending", "of queues", "of no queue", "parked by slots"])
+def test_every_count_of_what_waits_reads_an_index(filled: dict[str, int], wanted: str) -> None:
+    check_plan(*count_query(tenant_id=filled["big"], wanted=FILTERS[wanted]))
 
 
 @pytest.mark.parametrize("tenant", ["big", "small"])

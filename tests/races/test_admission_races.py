@@ -172,6 +172,36 @@ def test_of_many_that_replace_one_another_one_lives(tenant: Tenant, span: dict[s
     assert Task.objects.count() == 8
 
 
+def test_a_replacement_waits_for_the_one_before_and_needs_no_second_try(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a crowd each would find its holder gone, again and again, until it gives up."""
+    monkeypatch.setattr(admission, "TRIES", 1)
+    rule = {"unique": {"key": "k", "on_conflict": "replace"}}
+    assert isinstance(submit(**rule), public.TaskHandle)
+    has_met_the_key, go_on = threading.Event(), threading.Event()
+    plain = admission.insert_tasks
+
+    def held(cursor: Any, tasks: Any) -> Any:
+        found = plain(cursor, tasks)
+        if threading.current_thread() is not threading.main_thread() and not found:
+            has_met_the_key.set()
+            go_on.wait(20)
+        return found
+
+    monkeypatch.setattr(admission, "insert_tasks", held)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(submit_in_thread, **rule)
+        assert has_met_the_key.wait(20)
+        with transaction.atomic():
+            assert isinstance(submit(**rule), public.TaskHandle)
+            go_on.set()
+            wait_for(lambda: is_blocked_or_done(late), seconds=20)
+        outcome = late.result(20)
+    assert isinstance(outcome, public.TaskHandle), outcome
+    assert [task.id for task in live()] == [outcome.id]
+
+
 def test_debounced_submissions_at_once_become_one_task(tenant: Tenant) -> None:
     rule = {"debounce": {"key": "k", "wait": 60, "max_wait": 600}}
     first, second = in_a_row(rule | {"payload": {"n": 1}}, rule | {"payload": {"n": 2}})
