@@ -10,7 +10,7 @@ neither begin nor commit. Anchors: reliability protocol 1.2 to 1.8; docs/adr/000
 """
 
 from tasks_app.transitions.claiming import Claim, HintClaim, claim
-from tasks_app.transitions.deciding import dispatch
+from tasks_app.transitions.deciding import dispatch, dispatch_flows
 from tasks_app.transitions.dispatching import (
     DispatchedTask,
     hand_back,
@@ -21,6 +21,14 @@ from tasks_app.transitions.dispatching import (
     undispatch,
 )
 from tasks_app.transitions.displacing import debounce, displace
+from tasks_app.transitions.flows import (
+    ABOVE_ALL,
+    Level,
+    Tour,
+    find_level,
+    find_long_waiting,
+    read_out,
+)
 from tasks_app.transitions.leases import (
     LeaseAnswer,
     forget_worker,
@@ -46,14 +54,17 @@ from tasks_app.transitions.working import (
 )
 
 __all__ = [
+    "ABOVE_ALL",
     "START",
     "Claim",
     "DispatchedTask",
     "HintClaim",
     "InsertedTask",
     "LeaseAnswer",
+    "Level",
     "NewTask",
     "QueueRoom",
+    "Tour",
     "Unblocked",
     "cancel_delivered",
     "claim",
@@ -61,10 +72,13 @@ __all__ = [
     "confirm_cancel",
     "debounce",
     "dispatch",
+    "dispatch_flows",
     "displace",
     "expire_pending",
     "expire_running",
     "fail",
+    "find_level",
+    "find_long_waiting",
     "forget_worker",
     "hand_back",
     "insert_tasks",
@@ -75,6 +89,7 @@ __all__ = [
     "platform_event",
     "promote",
     "purge",
+    "read_out",
     "read_queue_room",
     "record_stale",
     "redrive",
