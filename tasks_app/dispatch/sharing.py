@@ -87,17 +87,24 @@ class Sharing:
     def dispatch(self, cursor: Cursor, queue: ReadyQueue, room: int) -> Taken:
         """Hand out at most `room` tasks of a queue."""
         taken = Taken()
-        if queue.is_layered:
-            self._serve_long_waiting(cursor, queue, room, taken)
+        turns, priority = self._turns(cursor, queue, room) if queue.is_layered else (0, None)
+        if room > turns:
+            self._serve(cursor, queue, room - turns, taken)
+        if priority is not None and taken.moved >= room - turns:
+            self._serving(cursor, queue).serve_next(turns, priority + 1, taken)
+            self._memory(queue.name).turn = priority
+            taken.is_cut = taken.moved < room
+        return taken
+
+    def _serve(self, cursor: Cursor, queue: ReadyQueue, room: int, taken: Taken) -> None:
         if queue.is_shared:
             self._memory(queue.name).shared_at = monotonic()
             self._serving(cursor, queue).serve(room, taken)
-        elif room > taken.moved:
+        else:
             hints, parked = transitions.dispatch(
-                cursor, queue=queue.name, room=room - taken.moved, order=queue.order
+                cursor, queue=queue.name, room=room, order=queue.order
             )
             taken.add(hints, len(hints) + parked)
-        return taken
 
     def narrow_queues(self) -> list[str]:
         """Name the queues in which flows shared lately: little of one may be out when another
@@ -121,28 +128,27 @@ class Sharing:
         memory.shares.pass_time(parties, seconds)
         return _Serving(cursor, queue.name, memory, parties)
 
-    def _serve_long_waiting(
-        self, cursor: Cursor, queue: ReadyQueue, room: int, taken: Taken
-    ) -> None:
-        """Give smaller priorities the turns that they are owed, of the room that there is."""
+    def _turns(self, cursor: Cursor, queue: ReadyQueue, room: int) -> tuple[int, int | None]:
+        """Give how much of the room is a smaller priority's that has waited long, and which one's:
+        below the last one that had a turn, else from the top again.
+        """
         memory, now = self._memory(queue.name), monotonic()
         if now < memory.look_at:
-            return
+            return 0, None
         memory.owed = min(memory.owed + room / self._settings.ageing_share, room)
         turns = int(memory.owed)
         if turns < 1:
-            return
+            return 0, None
         seconds = queue.ageing_seconds or self._settings.ageing_seconds
         for below in dict.fromkeys((memory.turn, transitions.ABOVE_ALL)):
             priority = transitions.find_long_waiting(
                 cursor, queue=queue.name, below=below, ageing_seconds=seconds
             )
             if priority is not None:
-                memory.turn = priority
-                self._serving(cursor, queue).serve_next(turns, priority + 1, taken)
-                memory.owed -= taken.moved
-                return
+                memory.owed -= turns
+                return turns, priority
         memory.owed, memory.look_at = 0.0, now + LONG_WAIT_LOOK_SECONDS
+        return 0, None
 
 
 @dataclass(slots=True)

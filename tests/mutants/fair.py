@@ -78,7 +78,7 @@ FAIR = (
     Mutant(
         "the first smaller priority takes every turn",
         SHARING,
-        "                memory.turn = priority\n",
+        "            self._memory(queue.name).turn = priority\n",
         "",
         f"{SHARING_TESTS}::test_priorities_that_have_waited_long_get_one_of_so_many_turns_each",
     ),
