@@ -262,7 +262,7 @@ def test_operators_set_the_quotas_of_tenants_and_queues_in_the_admin(
     admin_client: Client, api: Api, tenant: Tenant
 ) -> None:
     page = f"/admin/tasks_app/tenant/{tenant.pk}/change/"
-    fields = {"name": "Acme", "is_active": "on", "max_waiting": "1"}
+    fields = {"name": "Acme", "is_active": "on", "weight": "1", "max_waiting": "1"}
     assert admin_client.post(page, fields).status_code == 302
     assert statuses(api, ECHO, ECHO) == [202, 429]
     assert admin_client.post(page, fields | {"max_waiting": ""}).status_code == 302

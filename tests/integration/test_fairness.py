@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import Client
 
 from tasks_app.conf import conf
 from tasks_app.dispatch.loop import make_work
 from tasks_app.models import Queue, Task, Tenant
 from tasks_app.selectors import waiting_reasons
 from tasks_app.transitions import flows
+from tests import task_handlers  # noqa: F401 - registers the types
 from tests.engines import Dispatcher, dispatcher, new_queue, read_hints, running_loop
-from tests.factories import claim, make_task, make_tenant, make_worker
+from tests.factories import claim, make_key, make_task, make_tenant, make_worker
+from tests.integration.api_client import Api, pointers
 from tests.processes import running_worker, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -320,3 +323,41 @@ def test_a_window_is_narrow_while_flows_share_and_wide_where_the_queue_says_so(
     assert bench.round().counts["dispatched"] == 0
     Queue.objects.filter(name=queue).update(window_least=40)
     assert bench.round().counts["dispatched"] > 10
+
+
+def test_a_fair_key_is_stored_shown_and_taken_over_by_a_rerun(valkey: Any) -> None:
+    api = Api(make_key(make_tenant("acme")))
+    task = api.post("/tasks", {"type": "tests.echo", "fair_key": "customer-17"}).json()
+    assert task["fair_key"] == "customer-17"
+    assert api.get(f"/tasks/{task['id']}").json()["fair_key"] == "customer-17"
+    assert api.post(f"/tasks/{task['id']}/rerun", {}).json()["fair_key"] == "customer-17"
+    assert api.post("/tasks", {"type": "tests.echo"}).json()["fair_key"] is None
+
+
+@pytest.mark.parametrize("wrong", ["", "k" * 201, 7, ["a"]])
+def test_a_wrong_fair_key_is_told_by_its_place(wrong: Any) -> None:
+    api = Api(make_key(make_tenant("acme")))
+    answer = api.post("/tasks", {"type": "tests.echo", "fair_key": wrong})
+    assert answer.status_code == 422
+    assert pointers(answer) == ["/fair_key"]
+
+
+def test_operators_set_the_weight_of_a_tenant_and_the_ageing_of_a_queue_in_the_admin(
+    admin_client: Client, queue: str
+) -> None:
+    tenant = make_tenant()
+    page = f"/admin/tasks_app/tenant/{tenant.pk}/change/"
+    form = {"name": "Acme", "is_active": "on", "weight": "3"}
+    assert admin_client.post(page, form).status_code == 302
+    assert Tenant.objects.get(pk=tenant.pk).weight == 3
+    assert (
+        "greater than or equal to 1"
+        in admin_client.post(page, form | {"weight": "0"}).content.decode()
+    )
+    Queue.objects.create(name=queue)
+    answer = admin_client.post(
+        f"/admin/tasks_app/queue/{queue}/change/",
+        {"name": queue, "order": "priority", "retry_policy": "null", "ageing_seconds": "30"},
+    )
+    assert answer.status_code == 302, answer.content.decode()[-3000:]
+    assert Queue.objects.get(name=queue).ageing_seconds == 30

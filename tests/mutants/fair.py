@@ -38,7 +38,8 @@ FAIR = (
         FAIRNESS,
         "{name: max(had, least) for name, had in kept.items()}",
         "kept",
-        f"{FAIRNESS_ALONE}::test_who_was_away_is_preferred_for_a_while_and_shuts_nobody_out",
+        f"{FAIRNESS_ALONE}"
+        "::test_who_had_one_task_out_for_long_is_not_owed_all_that_others_had_meanwhile",
     ),
     Mutant(
         "weights say nothing",
@@ -46,13 +47,6 @@ FAIR = (
         "Party(one.weight, one.out + other.out, is_waiting)",
         "Party(1, one.out + other.out, is_waiting)",
         f"{SHARING_TESTS}::test_tenants_share_by_their_weights_and_their_keys_evenly",
-    ),
-    Mutant(
-        "what a flow cannot use is nobody's",
-        SHARING,
-        "        for _ in range(PICKS_AT_A_TIME):\n",
-        "        for _ in range(1):\n",
-        f"{SHARING_TESTS}::test_room_that_a_tenant_cannot_use_is_anothers",
     ),
     Mutant(
         "flows that a look did not see wait behind a smaller priority",

@@ -117,6 +117,16 @@ def test_who_was_away_is_preferred_for_a_while_and_shuts_nobody_out() -> None:
     assert abs(world.had[1] - world.had[2]) <= AHEAD_SECONDS
 
 
+def test_who_had_one_task_out_for_long_is_not_owed_all_that_others_had_meanwhile() -> None:
+    world = Slots(8, {1: 4, 2: 4})
+    world.running.append((2, 10**6))
+    world.free -= 1
+    world.run({1: 1}, seconds=1000)
+    world.had.clear()
+    world.run({1: 1, 2: 1}, seconds=300)
+    assert world.had[2] - world.had[1] < 8 * AHEAD_SECONDS
+
+
 def test_without_accounts_shares_begin_with_what_is_out() -> None:
     parties = {"noisy": Party(out=8), "quiet": Party()}
     granted = Ledger[str]().share(2, parties)
