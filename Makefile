@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(shell for name in python3 python3.14 python3.13 python3.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo env test check lint types arch migrations fmt bench bench-peers bench-growth bench-live bench-flow mutants soak docs
+.PHONY: help setup run demo env test check lint types arch migrations fmt bench bench-peers bench-growth bench-live bench-flow bench-fair mutants soak docs
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,9 @@ bench-live: .venv/.ready ## Measure how fast events reach live connections (ARGS
 
 bench-flow: .venv/.ready ## Measure what limits cost, or explaining (ARGS=--waiting; --quick for a smoke run)
 	$(PY) -m bench.flow $(ARGS)
+
+bench-fair: .venv/.ready ## Measure what a noisy tenant costs a quiet one (ARGS=--quick for a smoke run)
+	$(PY) -m bench.fair $(ARGS)
 
 mutants: .venv/.ready ## Break the protocol in known ways; each break must turn a test red
 	$(PY) -m tests.mutants.run $(ARGS)

@@ -126,6 +126,20 @@ class TasksConf:
         least=1,
         most=100,
     )
+    ageing_seconds: float = setting(
+        60.0,
+        "Seconds after which a waiting task gets its turn though others of a larger priority wait; "
+        "see `ageing_share`. Of one queue: its `ageing_seconds`.",
+        least=1,
+        most=604_800,
+    )
+    ageing_share: int = setting(
+        10,
+        "One of so many tasks handed out of a queue is of a smaller priority that has waited for "
+        "`ageing_seconds`, each such priority in turn. So none starves.",
+        least=2,
+        most=10_000,
+    )
     confirm_timeout_seconds: float = setting(
         5.0, "Seconds to wait for the broker's confirm of a batch.", least=0.1, most=60
     )

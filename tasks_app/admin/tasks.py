@@ -96,7 +96,7 @@ class TaskAdmin(ReadOnlyAdmin[Task]):
             {
                 "fields": (
                     ("submitted_by", "schedule", "retry_of", "parent"),
-                    ("priority", "concurrency_key", "max_concurrency", "unique_key"),
+                    ("priority", "concurrency_key", "max_concurrency", "fair_key", "unique_key"),
                     "metadata_shown",
                 )
             },

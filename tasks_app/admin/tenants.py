@@ -18,12 +18,13 @@ from tasks_app.services.keys import forget_principals
 class TenantAdmin(admin.ModelAdmin[Tenant]):
     """Made and deactivated here; never deleted, and the slug never changes."""
 
-    list_display = ("slug", "name", "is_active", "created_at")
+    list_display = ("slug", "name", "is_active", "weight", "created_at")
     search_fields = ("slug", "name")
     fields = (
         "slug",
         "name",
         "is_active",
+        "weight",
         "max_waiting",
         "max_waiting_bytes",
         "max_submissions_per_minute",

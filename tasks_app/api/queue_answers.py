@@ -24,6 +24,9 @@ class Queue(BaseModel):
     process_timeout: int | None = Field(description="Seconds.")
     queue_timeout: int | None = Field(description="Seconds.")
     retry: RetryPolicy | None
+    ageing_seconds: int | None = Field(
+        description="After so long a task gets its turn though others of a larger priority wait."
+    )
     window_least: int | None = Field(description="Fewest tasks handed to the broker ahead.")
     window_most: int | None = Field(description="Most tasks handed to the broker ahead.")
     concurrency: int | None = Field(description="Most tasks handed out or running at a time.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tasks_app.db import Cursor
 from tasks_app.models import QueueOrder
@@ -26,6 +26,10 @@ class ReadyQueue:
         window_least: of its row, or None for the platform's.
         window_most: of its row, or None for the platform's.
         is_limited: whether it has a concurrency limit or a rate.
+        ageing_seconds: of its row, or None for the platform's.
+        is_layered: whether it goes by priority and ready tasks are of several priorities.
+        is_shared: whether it goes by priority and ready tasks of one priority are of several flows.
+        running: its tasks that run; counted where flows share now or did lately, else None.
     """
 
     name: str
@@ -37,9 +41,34 @@ class ReadyQueue:
     window_least: int | None = None
     window_most: int | None = None
     is_limited: bool = False
+    ageing_seconds: int | None = None
+    is_layered: bool = False
+    is_shared: bool = False
+    running: int | None = None
 
 
-_READY = """
+LEVELS = 8
+"""Priorities of a queue in which is looked whether flows share."""
+
+_FLOW_AT: Final = """(SELECT ARRAY[t.tenant_id::text, t.fair_key] FROM taskmill_task t
+        WHERE t.state = 'queued' AND t.queue = r.queue AND t.priority = l.priority
+        ORDER BY {by} LIMIT 1)"""
+_FLOWS: Final = f"""
+    WITH RECURSIVE level AS (
+        (SELECT t.priority FROM taskmill_task t WHERE t.state = 'queued' AND t.queue = r.queue
+         ORDER BY t.priority DESC LIMIT 1)
+        UNION ALL
+        SELECT n.priority FROM level l CROSS JOIN LATERAL (
+            SELECT t.priority FROM taskmill_task t WHERE t.state = 'queued' AND t.queue = r.queue
+              AND t.priority < l.priority ORDER BY t.priority DESC LIMIT 1) n
+    )
+    SELECT count(*) > 1 AS is_layered, bool_or(
+        {_FLOW_AT.format(by="t.tenant_id, t.fair_key")}
+        <> {_FLOW_AT.format(by="t.tenant_id DESC, t.fair_key DESC")}) AS is_shared
+    FROM (SELECT priority FROM level LIMIT {LEVELS}) l
+"""  # noqa: S608 - built from constants
+
+_READY = f"""
 WITH RECURSIVE ready AS (
     (SELECT queue FROM taskmill_task WHERE state = 'queued' ORDER BY queue LIMIT 1)
     UNION ALL
@@ -56,30 +85,39 @@ WITH RECURSIVE ready AS (
 SELECT r.queue, coalesce(s.slots, 0), (SELECT count(*) FROM taskmill_task d
                                        WHERE d.state = 'dispatched' AND d.queue = r.queue),
     q.name IS NOT NULL, false, q."order", q.window_least, q.window_most,
-    q.concurrency IS NOT NULL OR q.rate IS NOT NULL
+    q.concurrency IS NOT NULL OR q.rate IS NOT NULL, q.ageing_seconds,
+    coalesce(f.is_layered, false), coalesce(f.is_shared, false),
+    CASE WHEN f.is_shared OR r.queue = ANY(%(narrow)s::text[]) THEN (
+        SELECT count(*) FROM taskmill_task a
+        WHERE a.state IN ('running', 'cancelling') AND a.queue = r.queue) END
 FROM ready r LEFT JOIN served s ON s.name = r.queue LEFT JOIN taskmill_queue q ON q.name = r.queue
+LEFT JOIN LATERAL ({_FLOWS}) f ON coalesce(q."order", 'priority') = 'priority'
 WHERE r.queue IS NOT NULL AND (s.name IS NOT NULL OR q.name IS NULL) AND q.is_paused IS NOT true
 UNION ALL
-SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, false FROM taskmill_queue q
-CROSS JOIN LATERAL (SELECT 1 FROM taskmill_task d
+SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, false, NULL, false, false, NULL
+FROM taskmill_queue q CROSS JOIN LATERAL (SELECT 1 FROM taskmill_task d
                     WHERE d.state = 'dispatched' AND d.queue = q.name LIMIT 1) AS hint
 WHERE q.is_paused
-"""
+"""  # noqa: S608 - built from constants
 
 
-def find_ready_queues(cursor: Cursor, *, seen_seconds: float) -> list[ReadyQueue]:
+def find_ready_queues(
+    cursor: Cursor, *, seen_seconds: float, narrow: Sequence[str] = ()
+) -> list[ReadyQueue]:
     """Find the queues that have ready tasks and workers that take them, those that have no row
     yet, and those that are paused while hints of them are out.
 
     Args:
         seen_seconds: a worker not seen for so long counts as lost.
+        narrow: queues in which flows shared lately.
     """
-    cursor.execute(_READY, {"seen": seen_seconds})
+    cursor.execute(_READY, {"seen": seen_seconds, "narrow": list(narrow)})
     return [_ready_queue(*row) for row in cursor.fetchall()]
 
 
 def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQueue:
-    is_known, is_paused, order, least, most, is_limited = row
+    is_known, is_paused, order, least, most, is_limited, *shares = row
+    ageing_seconds, is_layered, is_shared, running = shares
     return ReadyQueue(
         name=name,
         slots=slots,
@@ -90,6 +128,10 @@ def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQue
         window_least=least,
         window_most=most,
         is_limited=is_limited,
+        ageing_seconds=ageing_seconds,
+        is_layered=is_layered,
+        is_shared=is_shared,
+        running=running,
     )
 
 

@@ -34,6 +34,7 @@ from tasks_app.dispatch.bundles import (
 from tasks_app.dispatch.declared import store_declared_limits
 from tasks_app.dispatch.pace import Paces
 from tasks_app.dispatch.publish import Publisher, make_publisher
+from tasks_app.dispatch.sharing import Sharing, Taken
 from tasks_app.dispatch.window import Window
 from tasks_app.loops import Connection, Round, Turn
 from tasks_app.registry import all_handlers
@@ -91,6 +92,7 @@ class DispatchWork:
         self._sizes: dict[str, int] = {}
         self._measure_at = 0.0
         self._paces = Paces()
+        self._sharing = Sharing(settings)
 
     def run_once(self, turn: Turn) -> Round:
         """Send what has room; see `Work.run_once`."""
@@ -117,7 +119,7 @@ class DispatchWork:
         self._learn_paces(turn, ready, rooms, sending)
         counts.update(dispatched=len(sending.batch), parked=sending.parked)
         looks = [
-            self._windows[queue.name].look_in(queue.slots)
+            self._windows[queue.name].look_in()
             for queue in ready
             if sending.moved[queue.name] >= rooms[queue.name]
         ]
@@ -140,7 +142,11 @@ class DispatchWork:
         after that, or of rows that were locked then.
         """
         cursor = turn.connection.cursor()
-        found = find_ready_queues(cursor, seen_seconds=self._settings.lease_seconds)
+        found = find_ready_queues(
+            cursor,
+            seen_seconds=self._settings.lease_seconds,
+            narrow=self._sharing.narrow_queues(),
+        )
         if new := [queue.name for queue in found if not queue.is_known]:
             know_queues(cursor, new)
         for queue in found:
@@ -173,10 +179,14 @@ class DispatchWork:
         if window is None:
             window = self._windows[queue.name] = Window(least=least, most=most)
         window.bound(least=least, most=most)
-        return window.room(slots=queue.slots, outstanding=queue.outstanding, now=now)
+        free = None
+        if queue.running is not None and queue.window_least is None:
+            free = max(0, queue.slots - queue.running)
+        return window.room(
+            slots=queue.slots, outstanding=queue.outstanding, now=now, free_slots=free
+        )
 
-    @staticmethod
-    def _dispatch(turn: Turn, ready: Sequence[ReadyQueue], rooms: dict[str, int]) -> _Sending:
+    def _dispatch(self, turn: Turn, ready: Sequence[ReadyQueue], rooms: dict[str, int]) -> _Sending:
         """Mark tasks as dispatched in one fenced transaction; publishing follows its commit.
 
         A queue's own limits are checked here, behind the fence, and narrow its room.
@@ -190,18 +200,14 @@ class DispatchWork:
                 if queue.is_limited and room > 0:
                     own = transitions.read_queue_room(cursor, queue=queue.name)
                     room = rooms[queue.name] = own.narrow(room)
-                tasks, parked = (
-                    ([], 0)
-                    if room <= 0
-                    else transitions.dispatch(
-                        cursor, queue=queue.name, room=room, order=queue.order
-                    )
-                )
+                taken = self._sharing.dispatch(cursor, queue, room) if room > 0 else Taken()
                 if own is not None:
-                    own.spend(cursor, len(tasks))
-                sending.batch.extend(tasks)
-                sending.moved[queue.name] = len(tasks) + parked
-                sending.parked += parked
+                    own.spend(cursor, len(taken.hints))
+                if taken.is_cut:
+                    rooms[queue.name] = taken.moved
+                sending.batch.extend(taken.hints)
+                sending.moved[queue.name] = taken.moved
+                sending.parked += taken.moved - len(taken.hints)
         return sending
 
     def _bundle_sizes(self, turn: Turn, batch: Sequence[DispatchedTask]) -> dict[str, int]:
@@ -259,6 +265,7 @@ class DispatchWork:
         self._confirmed.clear()
         self._windows.clear()
         self._paces.rest()
+        self._sharing.forget()
         self._unblock_at = 0.0
         self._unblocked_to = transitions.START
         self._is_declared = False

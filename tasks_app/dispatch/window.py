@@ -5,15 +5,26 @@ The backlog belongs in the database, where it can be reordered, cancelled and co
 holds just enough that no worker waits for the next tick. The window is what the workers take in
 `HORIZON_SECONDS`, measured from how fast outstanding hints are claimed, and never less than twice
 the slots.
+
+Where tenants or fair keys share a queue, a hint waits behind those that are out. There the window
+is narrow: a hint for each free slot, and what the workers take in `NARROW_HORIZON_SECONDS`.
 """
 
 from __future__ import annotations
+
+from math import ceil, exp
 
 REST_LEAST_SECONDS = 0.1
 REST_MOST_SECONDS = 2.0
 
 HORIZON_SECONDS = 0.25
 """A round is late now and then (a checkpoint, a slow confirm): the window bridges it."""
+
+NARROW_HORIZON_SECONDS = 0.025
+"""So long a round may be late there before a worker runs dry: a look and a half."""
+
+MEAN_SECONDS = 1.0
+"""A narrow window goes by the mean rate of about that time: a burst of claims does not widen it."""
 
 LOOK_SOONEST_SECONDS = 0.015
 LOOK_LATEST_SECONDS = 0.1
@@ -35,6 +46,8 @@ class Window:
         self._least = least
         self._most = most
         self._rate = 0.0
+        self._mean_rate = 0.0
+        self._size = 0
         self._filled_to = 0
         self._seen_at: float | None = None
         self._rest = 0.0
@@ -44,27 +57,37 @@ class Window:
         """Set other bounds, from the next `room` on; `most` wins."""
         self._least, self._most = least, most
 
-    def size(self, slots: int) -> int:
-        """Give how many hints may be outstanding: 0 where nobody serves the queue."""
+    def size(self, slots: int, free_slots: int | None = None) -> int:
+        """Give how many hints may be outstanding: 0 where nobody serves the queue.
+
+        Args:
+            free_slots: with a number the window is narrow.
+        """
         if slots <= 0:
             return 0
+        if free_slots is not None:
+            narrow = ceil(self._mean_rate * NARROW_HORIZON_SECONDS)
+            return min(self._most, free_slots + max(1, narrow))
         bridge = int(self._rate * HORIZON_SECONDS)
         return min(self._most, max(self._least, 2 * slots, bridge + slots))
 
-    def room(self, *, slots: int, outstanding: int, now: float) -> int:
+    def room(
+        self, *, slots: int, outstanding: int, now: float, free_slots: int | None = None
+    ) -> int:
         """Give how many more hints may leave now; learns the claim rate on the way."""
         self._learn(outstanding, now)
+        self._size = self.size(slots, free_slots)
         if now < self._closed_until:
             return 0
-        return max(0, self.size(slots) - outstanding)
+        return max(0, self._size - outstanding)
 
-    def look_in(self, slots: int) -> float:
+    def look_in(self) -> float:
         """Give the seconds until the next look while a backlog waits for room: as long as the
         workers take for a quarter of the window, so that a round sends many hints and none is dry.
         """
         if not self._rate:
             return LOOK_SOONEST_SECONDS
-        quarter = self.size(slots) / (4 * self._rate)
+        quarter = self._size / (4 * self._rate)
         return min(max(quarter, LOOK_SOONEST_SECONDS), LOOK_LATEST_SECONDS)
 
     def _learn(self, outstanding: int, now: float) -> None:
@@ -73,6 +96,8 @@ class Window:
             measured = max(0, self._filled_to - outstanding) / elapsed
             faded = self._rate * 0.5 ** (elapsed / HALF_LIFE_SECONDS)
             self._rate = max(measured, faded)
+            new = 1 - exp(-elapsed / MEAN_SECONDS)
+            self._mean_rate += new * (measured - self._mean_rate)
         self._seen_at = now
         self._filled_to = outstanding
 

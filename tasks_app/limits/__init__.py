@@ -1,10 +1,12 @@
-"""Limits as pure decisions: what a rate allows, and which of the ready tasks may go.
+"""Limits and shares as pure decisions: what a rate allows, which of the ready tasks may go, and who
+is given what room there is.
 
-No I/O and no clock: rows and the time of the database come in, verdicts go out. Source:
-docs/adr/0013-limits.md.
+No I/O and no clock: rows and times come in, verdicts go out. Source: docs/adr/0013-limits.md,
+docs/adr/0017-fairness.md.
 """
 
 from tasks_app.limits.eligibility import Candidate, Need, decide
+from tasks_app.limits.fairness import FairShares, Flow, Ledger, Party
 from tasks_app.limits.rate import (
     Rate,
     Spent,
@@ -18,7 +20,11 @@ from tasks_app.limits.rules import Rule
 
 __all__ = [
     "Candidate",
+    "FairShares",
+    "Flow",
+    "Ledger",
     "Need",
+    "Party",
     "Rate",
     "Rule",
     "Spent",

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks_app', '0007_admission'),
+        ('tasks_app', '0008_fairness'),
     ]
 
     operations = [

@@ -61,6 +61,12 @@ class Queue(Quotas):
     retry_policy = models.JSONField(
         null=True, blank=True, help_text="The `retry` object of a submission."
     )
+    ageing_seconds = models.IntegerField(
+        null=True,
+        blank=True,
+        validators=_within(1, MAX_TIMEOUT_SECONDS),
+        help_text="After so long a task gets its turn though others of a larger priority wait.",
+    )
     window_least = models.IntegerField(null=True, blank=True, validators=_within(1, MAX_WINDOW))
     window_most = models.IntegerField(null=True, blank=True, validators=_within(1, MAX_WINDOW))
     concurrency = models.IntegerField(

@@ -126,6 +126,12 @@ class Task(models.Model):
     let_go_by = models.CharField(  # noqa: DJ001 - null is "by nothing"
         max_length=240, null=True, help_text="The rule that let it go, until it is decided about."
     )
+    fair_key = models.CharField(
+        max_length=200,
+        db_default="",
+        default="",
+        help_text="Shares its tenant's share with others.",
+    )
     unique_key = models.CharField(max_length=200, null=True)  # noqa: DJ001 - null is "not unique"
     webhook_urls = models.JSONField(null=True)
     retry_of = models.UUIDField(null=True)
@@ -194,6 +200,16 @@ class Task(models.Model):
                 F("run_at"),
                 F("id"),
                 name="task_ready",
+                condition=Q(state="queued"),
+            ),
+            models.Index(
+                F("queue"),
+                F("priority").desc(),
+                F("tenant"),
+                F("fair_key"),
+                F("run_at"),
+                F("id"),
+                name="task_flows",
                 condition=Q(state="queued"),
             ),
             models.Index(

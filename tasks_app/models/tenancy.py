@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from tasks_app.models.quota import Quotas
+
+MAX_WEIGHT: Final = 1000
 
 
 class Tenant(Quotas):
@@ -15,6 +20,13 @@ class Tenant(Quotas):
     slug = models.SlugField(max_length=63, unique=True)
     name = models.CharField(max_length=200)
     is_active = models.BooleanField(default=True)
+    weight = models.SmallIntegerField(
+        default=1,
+        db_default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_WEIGHT)],
+        help_text="Its share of a queue beside those of other tenants: twice the weight, twice the "
+        "share.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from django.db import connection
 
+from tasks_app.selectors.shares import ahead_in_shares
+
 POSITION_CAP: Final = 10_000
 """Tasks before it are counted so far; beyond that there is no estimate."""
 
@@ -38,12 +40,14 @@ def behind_others(
     """Give the reason `behind` of a ready task that others go before, those handed out included.
 
     Args:
-        row: `{state, queue, ahead}` of the task; `ahead` are the ready ones that go first.
+        row: of the task; `ahead` and `own_ahead` are the ready ones that surely go first, and see
+            `ahead_in_shares`.
         reasons: the others for which it waits.
     """
     if row["state"] != "queued":
         return
-    values = {"queue": row["queue"], "ahead": row["ahead"], "cap": POSITION_CAP}
+    ahead = row["ahead"] + row["own_ahead"] + ahead_in_shares(row, cap=POSITION_CAP)
+    values = {"queue": row["queue"], "ahead": ahead, "cap": POSITION_CAP}
     with connection.cursor() as cursor:
         cursor.execute(_PLACE, values | {"fresh": PACE_SECONDS})
         position, estimated_start = cursor.fetchone()

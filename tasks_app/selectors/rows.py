@@ -47,6 +47,7 @@ COLUMNS: Final = (
     "concurrency_key",
     "max_concurrency",
     "concurrency_strategy",
+    "fair_key",
     "unique_key",
     "webhook_urls",
     "retry_of",

@@ -87,7 +87,10 @@ class Behind(BaseModel):
 
     reason: Literal["behind"]
     position: int = Field(
-        description="How many go first, those handed to workers included, counted up to 10,000."
+        description=(
+            "How many go first, those handed to workers included, counted up to 10,000. Where"
+            " tenants or fair keys share the queue: as many of the others as their shares allow."
+        )
     )
     estimated_start: AwareDatetime | None = Field(
         description=(
@@ -147,6 +150,9 @@ class Task(BaseModel):
     max_concurrency: int | None
     concurrency_strategy: Literal["queue", "cancel_newest", "cancel_running", "keep_latest"] = (
         Field(description="What is done where its concurrency key is full.")
+    )
+    fair_key: str | None = Field(
+        description="Tasks with the same one share their tenant's share with those of others."
     )
     waiting: list[WaitingReason] | None = Field(
         description="Why a pending task is not running, the weightiest first; null in lists."

@@ -10,7 +10,19 @@ from tasks_app.states import FINISHED, status_of
 
 API_ROOT: Final = "/api/v1"
 _DERIVED: Final = frozenset(
-    {"id", "status", "done", "run_at", "retry_of", "parent", "root", "worker", "waiting", "links"}
+    {
+        "id",
+        "status",
+        "done",
+        "run_at",
+        "retry_of",
+        "parent",
+        "root",
+        "fair_key",
+        "worker",
+        "waiting",
+        "links",
+    }
 )
 _AS_STORED: Final = tuple(name for name in Task.model_fields if name not in _DERIVED)
 
@@ -35,6 +47,7 @@ def task_object(
     shown["retry_of"] = _text(row["retry_of"])
     shown["parent"] = _text(row["parent"])
     shown["root"] = _text(row["root"])
+    shown["fair_key"] = row["fair_key"] or None
     shown["worker"] = row["worker"] or None
     shown["waiting"] = waiting
     shown["links"] = _links(shown["id"])

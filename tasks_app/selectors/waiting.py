@@ -16,12 +16,14 @@ from tasks_app.states import PENDING
 from tasks_app.transitions.picking import PRIORITIES
 
 _AHEAD_BY_PRIORITY: Final = """SELECT count(*) FROM (
-        (SELECT 1 FROM taskmill_task a WHERE a.state = 'queued'
-            AND a.queue = t.queue AND a.priority > t.priority LIMIT %(cap)s)
-        UNION ALL
-        (SELECT 1 FROM taskmill_task a WHERE a.state = 'queued'
-            AND a.queue = t.queue AND a.priority = t.priority
-            AND (a.run_at, a.id) < (t.run_at, t.id) LIMIT %(cap)s)) ahead"""
+        SELECT FROM taskmill_task a WHERE a.state = 'queued' AND a.queue = why.queue
+            AND a.priority > why.priority LIMIT %(cap)s) ahead"""
+_AHEAD_IN_FLOW: Final = """SELECT count(*) FROM (
+        SELECT FROM taskmill_task a WHERE a.state = 'queued' AND a.queue = why.queue
+            AND a.priority = why.priority AND a.tenant_id = why.tenant_id
+            AND a.fair_key >= why.fair_key
+            AND (a.fair_key, a.run_at, a.id) < (why.fair_key, why.run_at, why.id)
+        ORDER BY a.fair_key, a.run_at, a.id LIMIT %(cap)s) ahead"""
 
 
 def _ahead_by_time(comparison: str) -> str:
@@ -46,7 +48,10 @@ SELECT why.state, why.run_at > taskmill_now() AS is_early, why.run_at, why.queue
     CASE WHEN why.state <> 'queued' THEN 0 ELSE CASE q."order"
         WHEN 'oldest' THEN ({_ahead_by_time("<")})
         WHEN 'newest' THEN ({_ahead_by_time(">")})
-        ELSE ({_AHEAD_BY_PRIORITY.replace("t.", "why.")}) END END AS ahead
+        ELSE ({_AHEAD_BY_PRIORITY}) END END AS ahead,
+    CASE WHEN why.state = 'queued' AND coalesce(q."order", 'priority') = 'priority'
+        THEN ({_AHEAD_IN_FLOW}) ELSE 0 END AS own_ahead,
+    coalesce(q."order", 'priority') AS "order", why.priority, why.fair_key
 FROM taskmill_task why LEFT JOIN taskmill_queue q ON q.name = why.queue
 WHERE why.id = %(id)s AND why.tenant_id = %(tenant)s
 """  # noqa: S608 - built from constants

@@ -81,6 +81,7 @@ def resolve(
         concurrency_key=submission.concurrency_key,
         max_concurrency=submission.max_concurrency,
         concurrency_strategy=submission.concurrency_strategy or "queue",
+        fair_key=submission.fair_key or "",
         unique_key=unique.key if unique and unique.while_ == "active" else None,
         debounce_key=debounce.key if debounce else None,
         debounce_seconds=debounce.max_wait if debounce else None,

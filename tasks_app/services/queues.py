@@ -57,6 +57,7 @@ class QueueSettings(QuotaSettings):
         order: which of the ready tasks go first.
         priority: of tasks whose type and submission name none; so the next four.
         retry: null for that of the task's type.
+        ageing_seconds: after so long a task gets its turn though others of a larger priority wait.
         window_least: fewest tasks handed to the broker ahead of the workers.
         window_most: most tasks handed to the broker ahead of the workers.
         concurrency: most tasks handed out or running at a time, of all tenants together.
@@ -70,6 +71,7 @@ class QueueSettings(QuotaSettings):
     process_timeout: Seconds | None = None
     queue_timeout: Seconds | None = None
     retry: RetryRule | None = None
+    ageing_seconds: Seconds | None = None
     window_least: WindowSize | None = None
     window_most: WindowSize | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | None = None

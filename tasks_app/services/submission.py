@@ -223,6 +223,7 @@ class SubmissionOptions(Strict):
     concurrency_key: Key | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     concurrency_strategy: ConcurrencyStrategy | None = None
+    fair_key: Key | None = None
     delay: Annotated[float, Field(ge=0, le=MAX_DELAY_SECONDS)] | None = None
     run_at: Instant | None = None
     metadata: Metadata | None = None

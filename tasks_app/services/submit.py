@@ -125,6 +125,7 @@ _COPIED: Final = (
     "concurrency_key",
     "max_concurrency",
     "concurrency_strategy",
+    "fair_key",
     "webhook_urls",
 )
 

@@ -10,7 +10,7 @@ neither begin nor commit. Anchors: reliability protocol 1.2 to 1.8; docs/adr/000
 """
 
 from tasks_app.transitions.claiming import Claim, Hint, claim
-from tasks_app.transitions.deciding import dispatch
+from tasks_app.transitions.deciding import dispatch, dispatch_flows
 from tasks_app.transitions.dispatching import (
     DispatchedTask,
     hand_back,
@@ -21,6 +21,14 @@ from tasks_app.transitions.dispatching import (
     undispatch,
 )
 from tasks_app.transitions.displacing import debounce, displace
+from tasks_app.transitions.flows import (
+    ABOVE_ALL,
+    Level,
+    Tour,
+    find_level,
+    find_long_waiting,
+    read_out,
+)
 from tasks_app.transitions.leases import (
     LeaseAnswer,
     forget_worker,
@@ -46,15 +54,18 @@ from tasks_app.transitions.working import (
 )
 
 __all__ = [
+    "ABOVE_ALL",
     "START",
     "Claim",
     "DispatchedTask",
     "Hint",
     "InsertedTask",
     "LeaseAnswer",
+    "Level",
     "NewTask",
     "QueueRoom",
     "Success",
+    "Tour",
     "Unblocked",
     "cancel_delivered",
     "claim",
@@ -62,10 +73,13 @@ __all__ = [
     "confirm_cancel",
     "debounce",
     "dispatch",
+    "dispatch_flows",
     "displace",
     "expire_pending",
     "expire_running",
     "fail",
+    "find_level",
+    "find_long_waiting",
     "forget_worker",
     "hand_back",
     "insert_tasks",
@@ -76,6 +90,7 @@ __all__ = [
     "platform_event",
     "promote",
     "purge",
+    "read_out",
     "read_queue_room",
     "record_stale",
     "redrive",

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from tasks_app.db import Cursor
-from tasks_app.limits import Rule, decide
+from tasks_app.limits import Flow, Rule, decide
 from tasks_app.models import QueueOrder
 from tasks_app.transitions.dispatching import DispatchedTask
 from tasks_app.transitions.limiting import (
@@ -24,18 +24,17 @@ from tasks_app.transitions.limiting import (
     spend_tokens,
     subjects_of,
 )
-from tasks_app.transitions.picking import ORDERS, pick_of
+from tasks_app.transitions.picking import ORDERS, PICK_OF_FLOWS, pick_of
 from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event
 from tasks_app.transitions.strategies import carry_out_strategies
 
 _RETURNED: Final = f"""{MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority,
-        t.run_at"""
+        t.run_at, t.fair_key"""
 
 
-def _pick_in(order: QueueOrder) -> str:
-    by = ORDERS[order]
+def _hand_out(pick: str, by: str) -> str:
     return f"""
-WITH {pick_of(order)}, free AS (
+WITH {pick}, free AS (
     SELECT p.id FROM pick p
     WHERE p.concurrency_key IS NULL AND p.type <> ALL({TYPE_HAS_LIMIT})
 ), moved AS (
@@ -44,20 +43,21 @@ WITH {pick_of(order)}, free AS (
         published_at = NULL, blocked_by = NULL, let_go_by = NULL, {TOUCH}
     FROM free f WHERE t.id = f.id RETURNING {_RETURNED}
 ), {event(kind="'task.dispatched'", from_state="'queued'", order=by.format(t=""))}
-SELECT id, dispatch_seq, type, queue, process_timeout, NULL::bigint AS tenant_id,
+SELECT id, dispatch_seq, type, queue, process_timeout, tenant_id, fair_key,
     NULL AS concurrency_key, NULL::int AS max_concurrency, NULL AS concurrency_strategy,
     NULL::boolean AS is_begun, priority, run_at
 FROM moved
 UNION ALL
-SELECT t.id, NULL, t.type, t.queue, t.process_timeout, t.tenant_id, t.concurrency_key,
-    t.max_concurrency, t.concurrency_strategy, t.attempt > t.attempt_base, t.priority, t.run_at
-FROM pick p JOIN taskmill_task t ON t.id = p.id
+SELECT p.id, NULL, p.type, p.queue, p.process_timeout, p.tenant_id, p.fair_key, p.concurrency_key,
+    p.max_concurrency, p.concurrency_strategy, p.is_begun, p.priority, p.run_at
+FROM pick p
 WHERE p.concurrency_key IS NOT NULL OR p.type = ANY({TYPE_HAS_LIMIT})
 ORDER BY {by.format(t="")}
 """  # noqa: S608 - built from constants
 
 
-_PICK = {order: _pick_in(order) for order in QueueOrder}
+_PICK = {order: _hand_out(pick_of(order), ORDERS[order]) for order in QueueOrder}
+_PICK_OF_FLOWS = _hand_out(PICK_OF_FLOWS, ORDERS[QueueOrder.PRIORITY])
 
 _VERDICTS = f"""
 WITH verdict AS (
@@ -77,7 +77,7 @@ SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved
 
 Task = Mapping[str, Any]
 _FIELDS: Final = (
-    *("id", "dispatch_seq", "type", "queue", "process_timeout", "tenant_id"),
+    *("id", "dispatch_seq", "type", "queue", "process_timeout", "tenant_id", "fair_key"),
     *("concurrency_key", "max_concurrency", "concurrency_strategy", "is_begun"),
 )
 
@@ -91,16 +91,48 @@ def dispatch(
     Returns:
         The tasks to publish in that order, and how many others left the ready index.
     """
-    cursor.execute(_PICK[order], {"queue": queue, "room": room})
+    picked = _decided(cursor, _PICK[order], {"queue": queue, "room": room})
+    hints = [hint for _, hint in picked if hint is not None]
+    return hints, len(picked) - len(hints)
+
+
+def dispatch_flows(
+    cursor: Cursor, *, queue: str, priority: int, takes: Mapping[Flow, int]
+) -> dict[Flow, list[DispatchedTask | None]]:
+    """Take the first ready tasks of a priority of each flow; otherwise as `dispatch`.
+
+    Args:
+        takes: most of each flow.
+
+    Returns:
+        What left the ready index by flow, in the flow's order: hints, and None for each task that
+        is parked. Flows without any are missing.
+    """
+    values = {
+        "queue": queue,
+        "priority": priority,
+        "tenants": [flow.tenant_id for flow in takes],
+        "keys": [flow.fair_key for flow in takes],
+        "takes": list(takes.values()),
+    }
+    found: dict[Flow, list[DispatchedTask | None]] = {}
+    for task, hint in _decided(cursor, _PICK_OF_FLOWS, values):
+        found.setdefault(Flow(task["tenant_id"], task["fair_key"]), []).append(hint)
+    return found
+
+
+def _decided(
+    cursor: Cursor, statement: str, values: Mapping[str, Any]
+) -> list[tuple[Task, DispatchedTask | None]]:
+    """Give the tasks that a statement picks, each with its hint, None where it is parked."""
+    cursor.execute(statement, values)
     picked: list[Task] = [dict(zip(_FIELDS, row, strict=False)) for row in cursor.fetchall()]
     ruled = [task for task in picked if task["dispatch_seq"] is None]
     sent = _dispatch_ruled(cursor, ruled) if ruled else {}
-    hints = [
-        sent.get(task["id"]) or _hint(task)
+    return [
+        (task, sent.get(task["id"]) if task["dispatch_seq"] is None else _hint(task))
         for task in picked
-        if task["dispatch_seq"] is not None or task["id"] in sent
     ]
-    return hints, len(picked) - len(hints)
 
 
 def _hint(task: Task) -> DispatchedTask:

@@ -1,4 +1,5 @@
-"""Which ready tasks of a queue go first: one pick per order, each served by the index `task_ready`.
+"""Which ready tasks of a queue go first: one pick per order, each served by the index `task_ready`,
+and one of what flows are granted, served by `task_flows`.
 
 A pick is the CTE `pick` of the dispatch statement; it locks what it takes. The index is ordered by
 priority first. The orders by time read it priority by priority (as many probes as there are
@@ -12,7 +13,9 @@ from typing import Final
 
 from tasks_app.models import QueueOrder
 
-_COLUMNS: Final = "id, tenant_id, type, concurrency_key, priority, run_at"
+_COLUMNS: Final = """id, tenant_id, fair_key, type, queue, process_timeout, concurrency_key,
+        max_concurrency, concurrency_strategy, attempt > attempt_base AS is_begun, priority,
+        run_at"""
 _READY: Final = "state = 'queued' AND queue = %(queue)s"
 _DUE: Final = "run_at <= taskmill_now()"
 _NOT_PAUSED: Final = """NOT EXISTS (SELECT 1 FROM taskmill_queue q
@@ -59,3 +62,20 @@ def pick_of(order: QueueOrder) -> str:
     WHERE id = ANY(ARRAY(SELECT id FROM first)) AND state || '' = 'queued'
       AND queue || '' = %(queue)s AND {_DUE} FOR UPDATE SKIP LOCKED
 )"""  # noqa: S608 - built from constants
+
+
+PICK_OF_FLOWS: Final = f"""pick AS MATERIALIZED (
+    SELECT c.* FROM unnest(%(tenants)s::bigint[], %(keys)s::text[], %(takes)s::int[])
+        AS f(tenant_id, fair_key, take)
+    CROSS JOIN LATERAL (
+        SELECT {_COLUMNS} FROM taskmill_task t
+        WHERE {_READY} AND priority = %(priority)s AND t.tenant_id = f.tenant_id
+          AND t.fair_key BETWEEN f.fair_key AND f.fair_key AND {_DUE} AND {_NOT_PAUSED}
+        ORDER BY t.fair_key, run_at, id LIMIT f.take FOR UPDATE SKIP LOCKED
+    ) c
+)"""  # noqa: S608 - built from constants
+"""The CTE that takes the first tasks of one priority of each flow.
+
+Were the key equal to one, its place in the order would say nothing, and the planner might read all
+older tasks of others in `task_ready` instead, which has the same order without it.
+"""

@@ -51,6 +51,7 @@ class NewTask:
     concurrency_key: str | None = None
     max_concurrency: int | None = None
     concurrency_strategy: str = "queue"
+    fair_key: str = ""
     unique_key: str | None = None
     webhook_urls: Sequence[str] | None = None
     retry_of: uuid.UUID | None = None
@@ -82,7 +83,7 @@ _COLUMNS = """id uuid, tenant_id bigint, type text, queue text, payload jsonb, m
 process_timeout int,
     priority smallint, metadata jsonb, tags text[], retry_policy jsonb, queue_timeout int, run_at
     timestamptz, delay_seconds double precision, concurrency_key text, max_concurrency int,
-    concurrency_strategy text, unique_key text, webhook_urls jsonb,
+    concurrency_strategy text, fair_key text, unique_key text, webhook_urls jsonb,
     retry_of uuid, parent uuid, schedule text, traceparent text, submitted_by text,
     payload_bytes int, root uuid, depth smallint, debounce_key text,
     debounce_seconds double precision"""
@@ -100,8 +101,8 @@ WITH incoming AS (
          hand_backs,
          dispatch_seq, created_at, updated_at, run_at, queued_at, queue_timeout, process_timeout,
          queue_deadline, worker, cancel_requested_by, cancel_reason, concurrency_key,
-         max_concurrency, concurrency_strategy, unique_key, webhook_urls, retry_of, parent,
-         schedule, traceparent,
+         max_concurrency, concurrency_strategy, fair_key, unique_key, webhook_urls, retry_of,
+         parent, schedule, traceparent,
          submitted_by, payload_bytes, root, depth, debounce_key, debounce_until)
     SELECT i.id, i.tenant_id, i.type, i.queue, i.priority, CASE WHEN i.start > taskmill_now() THEN
         'scheduled' ELSE 'queued' END,
@@ -110,11 +111,9 @@ WITH incoming AS (
          taskmill_now(), taskmill_now(), i.start, CASE WHEN i.start <= taskmill_now() THEN i.start
              END, i.queue_timeout,
          i.process_timeout, i.start + make_interval(secs => i.queue_timeout), '',
-         '', '', i.concurrency_key, i.max_concurrency, i.concurrency_strategy, i.unique_key,
-             i.webhook_urls, i.retry_of,
-             i.parent,
-         i.schedule, i.traceparent, i.submitted_by,
-         i.payload_bytes, i.root, i.depth, i.debounce_key,
+         '', '', i.concurrency_key, i.max_concurrency, i.concurrency_strategy, i.fair_key,
+         i.unique_key, i.webhook_urls, i.retry_of, i.parent, i.schedule, i.traceparent,
+         i.submitted_by, i.payload_bytes, i.root, i.depth, i.debounce_key,
          taskmill_now() + make_interval(secs => i.debounce_seconds)
     FROM incoming i
     ON CONFLICT DO NOTHING
@@ -163,6 +162,7 @@ def insert_tasks(cursor: Cursor, tasks: Sequence[NewTask]) -> list[InsertedTask]
             "concurrency_key": task.concurrency_key,
             "max_concurrency": task.max_concurrency,
             "concurrency_strategy": task.concurrency_strategy,
+            "fair_key": task.fair_key,
             "unique_key": task.unique_key,
             "webhook_urls": task.webhook_urls,
             "retry_of": task.retry_of,

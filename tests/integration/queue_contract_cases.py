@@ -15,6 +15,7 @@ SETTINGS: Final = {
     "process_timeout": 9,
     "queue_timeout": None,
     "retry": {"policy": "fixed", "delay": 1.5},
+    "ageing_seconds": 30,
     "window_least": 2,
     "window_most": 20,
     "concurrency": 5,

@@ -262,7 +262,7 @@ def test_operators_set_the_quotas_of_tenants_and_queues_in_the_admin(
     admin_client: Client, api: Api, tenant: Tenant
 ) -> None:
     page = f"/admin/tasks_app/tenant/{tenant.pk}/change/"
-    fields = {"name": "Acme", "is_active": "on", "max_waiting": "2"}
+    fields = {"name": "Acme", "is_active": "on", "weight": "1", "max_waiting": "2"}
     assert statuses(api, ECHO) == [202]
     assert admin_client.post(page, fields).status_code == 302
     assert statuses(api, ECHO, ECHO) == [202, 429]

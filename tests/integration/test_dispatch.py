@@ -86,8 +86,9 @@ def test_a_hint_is_a_celery_message_of_protocol_2(bench: Dispatcher, queue: str)
 
 def test_no_more_leave_than_the_window_holds(bench: Dispatcher, queue: str) -> None:
     make_worker(queue, slots=2)
+    tenant = make_tenant()
     for _ in range(30):
-        make_task(queue=queue)
+        make_task(tenant, queue=queue)
     first = bench.round()
     assert first.counts["dispatched"] == conf().window_least
     assert first.wait_seconds < 0.05

@@ -11,12 +11,17 @@ from django.db import connection
 
 from tasks_app import transitions
 from tasks_app.db import KEYED
-from tasks_app.transitions import claiming, working
+from tasks_app.transitions import claiming, deciding, flows, working
 from tests.factories import make_tenant
 
 pytestmark = pytest.mark.django_db
 
 TASKS = 300
+
+
+def plan_of(cursor: Any, statement: str, values: dict[str, Any]) -> str:
+    cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", values)
+    return json.dumps(cursor.fetchone()[0])
 
 
 def kept_plan(cursor: Any, statement: str) -> str:
@@ -68,3 +73,28 @@ def test_a_finish_finds_its_rows_by_the_key(dispatched: None, statement: str) ->
     assert plan.count("taskmill_task_pkey") == 2
     assert "task_leases" not in plan
     assert "task_run_deadline" not in plan
+
+
+def test_flows_are_found_and_picked_by_their_index_though_one_has_nearly_all(db: None) -> None:
+    noisy, quiet = make_tenant("noisy"), make_tenant("quiet")
+    new = [
+        transitions.NewTask(
+            tenant_id=tenant.id, type="t", queue="q", payload={}, max_retry=0, process_timeout=60
+        )
+        for tenant, count in ((noisy, 3000), (quiet, 1))
+        for _ in range(count)
+    ]
+    find: dict[str, Any] = {"queue": "q", "below": flows.ABOVE_ALL, "after": -1, "of_each": 16}
+    pick: dict[str, Any] = {"queue": "q", "priority": 0, "tenants": [noisy.id, quiet.id]}
+    with connection.cursor() as cursor:
+        transitions.insert_tasks(cursor, new[:-1])
+        cursor.execute("ANALYZE taskmill_task")
+        transitions.insert_tasks(cursor, new[-1:])
+        found = plan_of(cursor, flows._FIND, find | {"tenants": 32, "of": [], "keys": []})
+        picked = plan_of(
+            cursor, deciding._PICK_OF_FLOWS, pick | {"keys": ["", ""], "takes": [9, 9]}
+        )
+    for plan in (found, picked):
+        assert "task_flows" in plan
+        assert "task_list" not in plan
+    assert "task_ready" not in picked

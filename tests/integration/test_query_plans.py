@@ -31,6 +31,7 @@ from tasks_app.selectors import (
     queues,
     quotas,
     serving,
+    shares,
     task_types,
     tasks,
     waiting,
@@ -43,6 +44,7 @@ from tasks_app.transitions import (
     deciding,
     dispatching,
     displacing,
+    flows,
     leases,
     limiting,
     operating,
@@ -228,6 +230,8 @@ def test_the_reads_of_one_task_read_an_index(filled: dict[str, int]) -> None:
     place = {"epoch": 0, "number": 0, "place": 0, "attempt": None, "levels": None, "limit": 9}
     check_plan(history._LOGS, values | place, most=100)
     check_plan(waiting._WHY, values | {"lost_after": 15, "holders": 20, "cap": 10_000})
+    level = {"queue": task.queue, "priority": 0, "keys": [""], "most": [100]}
+    check_plan(shares._COUNTS, level | {"tenants": [task.tenant_id]}, most=300)
     place = {"queue": task.queue, "ahead": 5, "cap": 10_000, "fresh": 900.0}
     check_plan(estimates._PLACE, place, most=1_000)
     sample = {"tenant": filled["big"], "type": "type.3", "sample": 1000}
@@ -339,11 +343,24 @@ def test_every_query_of_the_queue_board_reads_an_index(
 
 
 ERROR = '{"code": "X"}'
+FLOWS = {"queue": "queue-3", "below": flows.ABOVE_ALL, "after": -1, "tenants": 32}
+FLOWS |= {"of": [], "keys": [], "of_each": 16}
 PAST = {"grace": 5.0, "max_rescues": 3}
 PARKED = {"rules": ["slots/key/1/key-1"], "queues": ["queue-3"], "room": [5]}
 OF_KEY = {"tenant": 1, "key": "key-1", "actor": "", "reason": "", "grace": None, "wanted": 1}
 ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
-    "look": (backlog._READY, {"seen": 15.0}),
+    "look": (backlog._READY, {"seen": 15.0, "narrow": ["queue-1", "queue-3"]}),
+    "flows": (flows._FIND, FLOWS),
+    "flows of a later look": (flows._FIND, FLOWS | {"after": 1, "of": [1], "keys": ["x"]}),
+    "what flows have out": (flows._OUT, {"queue": "queue-3"}),
+    "long waiting": (
+        flows._LONG_WAITING,
+        {"queue": "queue-3", "below": flows.ABOVE_ALL, "most": 100, "ageing": 60.0},
+    ),
+    "dispatch of flows": (
+        deciding._PICK_OF_FLOWS,
+        {"queue": "queue-3", "priority": 0, "tenants": [1, 2], "keys": ["", ""], "takes": [9, 9]},
+    ),
     "unserved": (serving._UNSERVED, {"lost_after": 15.0, "queues": 1_000}),
     "recent dead letters": (
         dead_letters._RECENT,

@@ -59,7 +59,8 @@ def test_a_paused_queue_gives_nothing_and_its_hints_are_taken_back(
     bench: Dispatcher, queue: str, caller: Caller
 ) -> None:
     make_worker(queue, slots=1)
-    running, *others = [make_task(queue=queue) for _ in range(12)]
+    tenant = make_tenant()
+    running, *others = [make_task(tenant, queue=queue) for _ in range(12)]
     bench.round()
     claim(running)
     assert pause_queue(caller=caller, name=queue, reason="stocktaking")

@@ -19,8 +19,8 @@ KEYS = {
     "progress_message", "progress_detail", "attempt", "max_retry", "created_at", "updated_at",
     "run_at", "started_at", "finished_at", "queue_timeout", "process_timeout",
     "cancel_requested_at", "payload", "metadata", "tags", "result", "error", "concurrency_key",
-    "max_concurrency", "concurrency_strategy", "waiting", "retry_of", "schedule", "parent", "root",
-    "depth", "worker", "links",
+    "max_concurrency", "concurrency_strategy", "fair_key", "waiting", "retry_of", "schedule",
+    "parent", "root", "depth", "worker", "links",
 }  # fmt: skip
 
 

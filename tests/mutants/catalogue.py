@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tests.mutants.fair import FAIR
 from tests.mutants.flow import FLOW
 from tests.mutants.heart import HEART
 from tests.mutants.live import LIVE
 from tests.mutants.places import Mutant
 
-MUTANTS: tuple[Mutant, ...] = (*HEART, *FLOW, *LIVE)
+MUTANTS: tuple[Mutant, ...] = (*HEART, *FLOW, *FAIR, *LIVE)

@@ -31,6 +31,9 @@ ONE_TENANT = "tests/integration/test_plans_of_one_tenant.py"
 QUOTAS_API = "tests/integration/test_quotas_api.py"
 DEDUPLICATION = "tests/integration/test_deduplication.py"
 
+SHARING_TESTS = "tests/integration/test_fairness.py"
+FAIRNESS_ALONE = "tests/unit/test_fairness.py"
+PLANS = "tests/integration/test_hot_path_plans.py"
 LIMITS = "tests/integration/test_limits.py"
 LIMITS_ALONE = "tests/unit/test_limits.py"
 SIMULATION = (
@@ -39,6 +42,8 @@ SIMULATION = (
 
 LIMITING = "tasks_app/transitions/limiting.py"
 UNBLOCKING = "tasks_app/transitions/unblocking.py"
+SHARING = "tasks_app/dispatch/sharing.py"
+FAIRNESS = "tasks_app/limits/fairness.py"
 ELIGIBILITY = "tasks_app/limits/eligibility.py"
 DISPATCHING = "tasks_app/transitions/dispatching.py"
 OPERATING = "tasks_app/transitions/operating.py"

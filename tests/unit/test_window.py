@@ -75,7 +75,7 @@ def drained(slots: int, *, per_second: int, seconds: float) -> tuple[int, int]:
     while now < seconds:
         room = window.room(slots=slots, outstanding=outstanding, now=now)
         window.sent(room)
-        wait = window.look_in(slots)
+        wait = window.look_in()
         worked += per_second * wait
         outstanding = max(0, outstanding + room - int(worked))
         worked %= 1
@@ -93,4 +93,4 @@ def test_looks_are_few_and_no_worker_runs_dry() -> None:
 
 
 def test_an_unmeasured_queue_is_looked_at_soon() -> None:
-    assert Window(least=8, most=1000).look_in(2) == 0.015
+    assert Window(least=8, most=1000).look_in() == 0.015

@@ -1,0 +1,276 @@
+"""What a noisy tenant costs a quiet one: `python -m bench.fair [--quick] [--results DIRECTORY]`.
+
+One PostgreSQL with everything durable on, Valkey, the real engine and a real worker. The noisy
+tenant has a backlog that outlasts the run. The quiet tenant submits the same load in turns: alone
+(the noisy one's queue is paused) and beside it. Waits are from ready to start, by the database's
+clock; a ratio is within one run. Tasks sleep, so that slots are short and not the processor. See
+docs/explanation/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic, sleep, strftime
+from typing import Any
+
+import psycopg
+
+from bench.processes import Process, run_command, wait_until
+from bench.systems import environment
+from tests.environment import RUN_DIRECTORY
+
+RESULTS = Path(__file__).resolve().parent / "results"
+ALONE, BESIDE = "alone", "shared"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the quiet tenant submits: so many tasks at once, so many times."""
+
+    name: str
+    tasks: int
+    times: int
+    every_seconds: float
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        waiting: tasks of the noisy tenant.
+        nap_seconds: that each task takes.
+    """
+
+    waiting: int = 100_000
+    slots: int = 8
+    nap_seconds: float = 0.1
+    rounds: int = 3
+    loads: tuple[Load, ...] = (
+        Load("batches of 24", 24, 10, 1.5),
+        Load("single tasks", 1, 60, 0.25),
+    )
+
+
+QUICK = Sizes(
+    waiting=2_000,
+    slots=2,
+    nap_seconds=0.05,
+    rounds=1,
+    loads=(Load("batches of 4", 4, 2, 0.4), Load("single tasks", 1, 3, 0.1)),
+)
+
+_BACKLOG = """
+INSERT INTO taskmill_task (id, tenant_id, type, queue, priority, state, version, event_seq, payload,
+    metadata, tags, progress, progress_message, max_retry, attempt, attempt_base, epoch, rescues,
+    interrupts, sweeps, hand_backs, dispatch_seq, created_at, updated_at, run_at, queued_at,
+    process_timeout, worker, cancel_requested_by, cancel_reason, traceparent, submitted_by)
+SELECT gen_random_uuid(), %(tenant)s, 'bench.nap', %(queue)s, 0, 'queued', 1, 1,
+    jsonb_build_object('seconds', %(nap)s::float8), '{}', '{}', 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    now(), now(), now(), now(), 60, '', '', '', '', '' FROM generate_series(1, %(waiting)s)
+"""
+_WAITS = """
+SELECT extract(epoch FROM started_at - queued_at)::float8 FROM taskmill_task
+WHERE id = ANY(%(ids)s) AND finished_at IS NOT NULL
+"""
+_STARTED = "SELECT count(*) FROM taskmill_task WHERE tenant_id = %(noisy)s AND state <> 'queued'"
+
+
+def main() -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a smoke run")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    sizes = QUICK if options.quick else Sizes()
+    with _platform(sizes) as bench:
+        rows = bench.measure(sizes)
+    _report(rows, sizes, options.results)
+    return 0
+
+
+@contextmanager
+def _platform(sizes: Sizes) -> Iterator[_Bench]:
+    """The servers, an engine, a worker, two tenants, and the backlog of one of them."""
+    with ExitStack() as stack:
+        env = _start_servers(stack)
+        os.environ |= env
+        import django
+
+        django.setup()
+        run_command(["manage.py", "migrate", "--verbosity", "0"], env=env)
+        bench = _Bench(env["DATABASE_URL"])
+        stack.callback(bench.connection.close)
+        bench.fill(sizes)
+        worker = f"-m celery -A config worker -Q {ALONE},{BESIDE} --concurrency={sizes.slots}"
+        for name, words in (("engine", "manage.py engine"), ("worker", worker)):
+            process = Process(
+                name, [sys.executable, *words.split()], env=env, log=RUN_DIRECTORY / f"{name}.log"
+            )
+            stack.callback(process.stop)
+        wait_until("the first start of the noisy tenant", bench.noisy_started, seconds=120)
+        yield bench
+
+
+def _start_servers(stack: ExitStack) -> dict[str, str]:
+    from tasks_app.management.servers import Postgres, Valkey
+
+    sockets = RUN_DIRECTORY / "run"
+    postgres = Postgres(RUN_DIRECTORY / "pg", sockets, log=RUN_DIRECTORY / "pg.log")
+    valkey = Valkey(
+        RUN_DIRECTORY / "valkey", sockets / "valkey.sock", log=RUN_DIRECTORY / "valkey.log"
+    )
+    for server in (postgres, valkey):
+        server.start()
+        stack.callback(server.stop)
+    postgres.create_database("taskmill")
+    return environment(
+        DJANGO_SETTINGS_MODULE="config.settings",
+        SECRET_KEY="bench-only-" + "x" * 50,
+        TASKMILL_VAR=str(RUN_DIRECTORY),
+        DATABASE_URL=postgres.url("taskmill"),
+        BROKER_URL=f"redis+socket://{valkey.socket}",
+        REDIS_URL=f"unix://{valkey.socket}?db=1",
+        TASKMILL_LOG_LEVEL="WARNING",
+        TASKMILL_HANDLER_MODULES="bench.fair_handlers",
+    )
+
+
+class _Bench:
+    """The two tenants."""
+
+    def __init__(self, url: str) -> None:
+        from tasks_app.models import Queue, Tenant
+
+        self.connection = psycopg.connect(url, autocommit=True)
+        self.noisy, self.quiet = (
+            Tenant.objects.create(slug=name, name=name).pk for name in ("noisy", "quiet")
+        )
+        Queue.objects.create(name=BESIDE)
+
+    def fill(self, sizes: Sizes) -> None:
+        """Make the backlog of the noisy tenant."""
+        values = {"tenant": self.noisy, "queue": BESIDE, "nap": sizes.nap_seconds}
+        self.connection.execute(_BACKLOG, values | {"waiting": sizes.waiting})
+        self.connection.execute("VACUUM ANALYZE taskmill_task")
+
+    def started(self) -> int:
+        """Count the tasks of the noisy tenant that were handed out."""
+        row = self.connection.execute(_STARTED, {"noisy": self.noisy}).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def noisy_started(self) -> bool:
+        """Say whether the noisy tenant is at work."""
+        return self.started() > 0
+
+    def measure(self, sizes: Sizes) -> list[dict[str, Any]]:
+        """Give a row for each round and load: the waits alone and beside the noisy tenant."""
+        rows = []
+        for number in range(sizes.rounds):
+            for load in sizes.loads:
+                self._steer("pause_queue")
+                alone = self._waits(load, ALONE, sizes)
+                self._steer("resume_queue")
+                self._wait_for_noise(sizes)
+                before, began = self.started(), monotonic()
+                beside = self._waits(load, BESIDE, sizes)
+                pace = (self.started() - before) / (monotonic() - began)
+                rows.append(
+                    {"round": number, "load": load.name, "alone": alone, "beside": beside}
+                    | {"noisy_per_second": pace}
+                )
+        return rows
+
+    def _steer(self, use_case: str) -> None:
+        from tasks_app.services import queues
+        from tasks_app.services.caller import Caller
+
+        caller = Caller(tenant_id=self.quiet, actor="bench")
+        getattr(queues, use_case)(caller=caller, name=BESIDE)
+        if use_case == "pause_queue":
+            wait_until("the end of what runs", lambda: not self._running())
+
+    def _running(self) -> bool:
+        query = "SELECT FROM taskmill_task WHERE state IN ('running', 'dispatched') LIMIT 1"
+        return self.connection.execute(query).fetchone() is not None
+
+    def _wait_for_noise(self, sizes: Sizes) -> None:
+        goal = self.started() + 5 * sizes.slots
+        wait_until("the noisy tenant", lambda: self.started() >= goal)
+
+    def _waits(self, load: Load, queue: str, sizes: Sizes) -> list[float]:
+        """Submit the load and give the seconds that each task waited, in order of size."""
+        ids: list[Any] = []
+        began = monotonic()
+        for number in range(load.times):
+            sleep(max(0.0, began + number * load.every_seconds - monotonic()))
+            ids += self._submit(load.tasks, queue, sizes.nap_seconds)
+        found: list[float] = []
+
+        def is_done() -> bool:
+            rows = self.connection.execute(_WAITS, {"ids": ids}).fetchall()
+            found[:] = sorted(row[0] for row in rows)
+            return len(found) == len(ids)
+
+        wait_until("the end of the quiet tenant's tasks", is_done, seconds=300)
+        return found
+
+    def _submit(self, count: int, queue: str, seconds: float) -> list[Any]:
+        from tasks_app import transitions
+
+        new = [
+            transitions.NewTask(
+                tenant_id=self.quiet,
+                type="bench.nap",
+                queue=queue,
+                payload={"seconds": seconds},
+                max_retry=0,
+                process_timeout=60,
+            )
+            for _ in range(count)
+        ]
+        transitions.insert_tasks(self.connection.cursor(), new)
+        return [task.id for task in new]
+
+
+def _at(waits: Sequence[float], share: float) -> float:
+    return waits[min(len(waits) - 1, int(share * len(waits)))]
+
+
+def _report(rows: Sequence[dict[str, Any]], sizes: Sizes, directory: Path) -> None:
+    print(
+        f"{sizes.waiting:,} tasks of the noisy tenant, {sizes.slots} slots, each task"
+        f" {sizes.nap_seconds * 1000:.0f} ms; medians of {sizes.rounds} rounds;"
+        f" load average {os.getloadavg()[0]:.1f}"
+    )
+    print("| load of the quiet tenant | p50 alone | p50 beside | p95 alone | p95 beside | ratio |")
+    print("|---|---|---|---|---|---|")
+    for load in sizes.loads:
+        mine = [row for row in rows if row["load"] == load.name]
+        cells = [
+            statistics.median(_at(row[kind], share) for row in mine) * 1000
+            for share in (0.5, 0.95)
+            for kind in ("alone", "beside")
+        ]
+        ratio = statistics.median(
+            _at(row["beside"], 0.95) / _at(row["alone"], 0.95) for row in mine
+        )
+        shown = " | ".join(f"{cell:.0f} ms" for cell in cells)
+        print(f"| {load.name} | {shown} | {ratio:.2f} |")
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / f"fair-{strftime('%Y%m%d-%H%M%S')}.jsonl").open("w") as file:
+        for row in rows:
+            file.write(json.dumps(asdict(sizes) | row) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
