@@ -21,6 +21,7 @@ SCHEDULES = ROOT / "docs" / "how-to" / "schedule-tasks.md"
 DEAD_LETTERS = ROOT / "docs" / "how-to" / "handle-dead-letters.md"
 WAITING = ROOT / "docs" / "how-to" / "explain-waiting-tasks.md"
 ADMISSION = ROOT / "docs" / "how-to" / "limit-and-deduplicate-submissions.md"
+SHARES = ROOT / "docs" / "how-to" / "share-a-queue-fairly.md"
 QUEUES = ROOT / "docs" / "how-to" / "steer-queues.md"
 LIMITS = ROOT / "docs" / "how-to" / "limit-concurrency-and-rate.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "your-first-task.md"
@@ -140,6 +141,14 @@ def test_the_page_on_queues_steers_a_queue(installation: Installation) -> None:
     assert resumed["is_paused"] is False
     assert failed["results"] == []
     assert (retried, cleaned) == ({"count": 0}, {"count": 0})
+
+
+def test_the_page_on_sharing_names_fair_keys_and_the_ageing_of_a_queue(
+    installation: Installation,
+) -> None:
+    one, other, made, changed = shell(installation, "\n".join(blocks(SHARES, "sh")))
+    assert [one["fair_key"], other["fair_key"]] == ["customer-17", "customer-18"]
+    assert (made["ageing_seconds"], changed["ageing_seconds"]) == (600, 30)
 
 
 def test_the_page_on_limits_limits_a_key_and_a_type(installation: Installation) -> None:
