@@ -21,7 +21,6 @@ from tasks_app.conf import TasksConf, conf
 from tasks_app.dispatch.backlog import (
     ReadyQueue,
     find_ready_queues,
-    is_any_blocked,
     know_queues,
 )
 from tasks_app.dispatch.bundles import (
@@ -35,6 +34,7 @@ from tasks_app.dispatch.declared import store_declared_limits
 from tasks_app.dispatch.pace import Paces
 from tasks_app.dispatch.publish import Publisher, make_publisher
 from tasks_app.dispatch.sharing import Sharing, Taken
+from tasks_app.dispatch.unblocking import Unblocking
 from tasks_app.dispatch.window import Window
 from tasks_app.loops import Connection, Round, Turn
 from tasks_app.registry import all_handlers
@@ -45,11 +45,6 @@ log = logger(__name__)
 
 PACE_SECONDS = 0.005
 """Rounds do not follow faster: what is submitted meanwhile goes together."""
-
-UNBLOCK_LEAST_SECONDS = 0.02
-UNBLOCK_SHARE = 5
-"""Looking for rules with room may take one part in so many of the loop's time: a tour of 10,000
-keys of which each has tasks parked takes about two seconds of it."""
 
 STAMP_SECONDS = 1.0
 MOST_PER_STATEMENT = 1000
@@ -86,8 +81,7 @@ class DispatchWork:
         self._confirmed: list[DispatchedTask] = []
         self._paced_until = 0.0
         self._stamp_at = 0.0
-        self._unblock_at = 0.0
-        self._unblocked_to = transitions.START
+        self._unblocking = Unblocking(poll_seconds=settings.dispatch_poll_seconds)
         self._is_declared = False
         self._sizes: dict[str, int] = {}
         self._measure_at = 0.0
@@ -103,7 +97,7 @@ class DispatchWork:
         if not self._is_declared:
             store_declared_limits(turn.connection.cursor(), all_handlers())
             self._is_declared = True
-        counts = Counter(unblocked=self._unblock(turn))
+        counts = Counter(unblocked=self._unblocking.run(turn))
         ready = self._look(turn, counts)
         rooms = {queue.name: self._room(queue, started) for queue in ready}
         sending = self._dispatch(turn, ready, rooms) if any(rooms.values()) else _Sending()
@@ -113,7 +107,7 @@ class DispatchWork:
             bundles = bundle(sending.batch, self._bundle_sizes(turn, sending.batch), slots)
             self._publish(turn.connection, bundles, counts)
         if sending.parked:
-            self._unblock_at = started + UNBLOCK_LEAST_SECONDS
+            self._unblocking.soon(started)
         if monotonic() >= self._stamp_at:
             self._stamp(turn.connection)
         self._learn_paces(turn, ready, rooms, sending)
@@ -153,24 +147,6 @@ class DispatchWork:
             if queue.is_paused:
                 counts["taken_back"] += transitions.take_back(cursor, queue=queue.name)
         return [queue for queue in found if queue.slots and not queue.is_paused]
-
-    def _unblock(self, turn: Turn) -> int:
-        """Let parked tasks go whose rule has room again, in a bounded share of the time."""
-        started = monotonic()
-        if started < self._unblock_at:
-            return 0
-        freed = 0
-        is_any = is_any_blocked(turn.connection.cursor())
-        if is_any:
-            with turn.connection.transaction():
-                cursor = turn.connection.cursor()
-                turn.leadership.fence(cursor)
-                found = transitions.unblock(cursor, after=self._unblocked_to)
-                freed, self._unblocked_to = found.count, found.place
-        ended = monotonic()
-        rest = max(UNBLOCK_LEAST_SECONDS, UNBLOCK_SHARE * (ended - started))
-        self._unblock_at = ended + (rest if is_any else self._settings.dispatch_poll_seconds)
-        return freed
 
     def _room(self, queue: ReadyQueue, now: float) -> int:
         least = queue.window_least or self._settings.window_least
@@ -253,7 +229,7 @@ class DispatchWork:
     def _wait(self, looks: Sequence[float]) -> float:
         """Give the seconds until the next round; `looks` are those of the queues with a backlog."""
         now = monotonic()
-        due = [*looks, self._settings.dispatch_poll_seconds, self._unblock_at - now]
+        due = [*looks, self._settings.dispatch_poll_seconds, self._unblocking.at - now]
         if self._confirmed and not looks:
             due.append(self._stamp_at - now)
         return max(0.001, min(due))
@@ -266,8 +242,7 @@ class DispatchWork:
         self._windows.clear()
         self._paces.rest()
         self._sharing.forget()
-        self._unblock_at = 0.0
-        self._unblocked_to = transitions.START
+        self._unblocking.forget()
         self._is_declared = False
         self._publisher.close()
 

@@ -42,7 +42,7 @@ from tasks_app.transitions.platform import platform_event
 from tasks_app.transitions.purging import clean, purge
 from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
 from tasks_app.transitions.submitting import InsertedTask, NewTask, insert_tasks
-from tasks_app.transitions.unblocking import START, Unblocked, unblock
+from tasks_app.transitions.unblocking import START, Unblocked, unblock, unblock_freed
 from tasks_app.transitions.working import (
     Success,
     confirm_cancel,
@@ -104,5 +104,6 @@ __all__ = [
     "sweep",
     "take_back",
     "unblock",
+    "unblock_freed",
     "undispatch",
 ]

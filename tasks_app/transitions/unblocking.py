@@ -1,8 +1,10 @@
 """Verb unblock: parked tasks whose rule has room again go back to the ready index.
 
-Called by the dispatch loop, in the transaction that holds its leader row. One call looks at a
+Called by the dispatch loop, in the transaction that holds its leader row. `unblock` looks at a
 bounded number of rules, which it finds by jumping from one to the next in the index `task_blocked`,
 and the next call goes on from there: what it costs does not grow with what is parked.
+`unblock_freed` looks at the rules of what has ended since the last time, which are those that
+surely have room; what it costs grows with what ends, and not with the number of full rules.
 
 A task that is let go names its rule in `let_go_by` until it is decided about, so that the rule's
 room is not given to others meanwhile. That holds within a queue alone: another queue may have no
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import Any, Final
 
@@ -26,6 +29,7 @@ Place = tuple[str, str]
 
 START: Final[Place] = ("", "")
 RULES_AT_A_TIME: Final = 300
+MOST_ENDED: Final = 1000
 MOST_OF_A_RULE: Final = 100
 
 _BLOCKED: Final = """
@@ -42,6 +46,27 @@ WITH RECURSIVE place AS (
 )
 SELECT blocked_by, queue, max_concurrency FROM place LIMIT %(most)s
 """
+
+_FREED: Final = """
+WITH ended AS MATERIALIZED (
+    SELECT tenant_id, concurrency_key, type FROM taskmill_task
+    WHERE finished_at > %(since)s ORDER BY finished_at DESC LIMIT %(most)s
+)
+SELECT taskmill_now(), ARRAY(
+    SELECT 'slots/key/' || tenant_id || '/' || concurrency_key FROM ended
+    WHERE concurrency_key IS NOT NULL
+    UNION SELECT 'slots/type/0/' || type FROM ended)
+"""
+
+_BLOCKED_BY: Final = """
+SELECT p.blocked_by, p.queue, p.max_concurrency FROM unnest(%(rules)s::text[]) AS r(rule)
+CROSS JOIN LATERAL (
+    SELECT t.blocked_by, t.queue, t.max_concurrency FROM taskmill_task t
+    WHERE t.state = 'blocked' AND t.blocked_by = r.rule
+    ORDER BY t.blocked_by, t.queue, t.priority DESC, t.run_at, t.id LIMIT 1
+) p ORDER BY p.blocked_by
+"""
+"""The first queue of each rule; tasks that other queues have parked by it are found by the tour."""
 
 _LET_GO: Final = f"""
 SELECT let_go_by, queue, count(*) FROM taskmill_task t
@@ -102,6 +127,26 @@ def unblock(cursor: Cursor, *, after: Place = START, most: int = RULES_AT_A_TIME
     tasks = _first_of(cursor, places)
     count = _let_go(cursor, tasks) if tasks else 0
     return Unblocked(count, START if len(places) < most else (places[-1][0], places[-1][1]))
+
+
+def unblock_freed(cursor: Cursor, *, since: datetime) -> tuple[int, datetime]:
+    """Return parked tasks to the ready index whose key or type has had a task end.
+
+    Args:
+        since: what ended before was seen by an earlier call. An end that commits later than others
+            may be missed, as may one of more than a thousand; `unblock` finds their rules.
+
+    Returns:
+        How many, and the database's time of the look.
+    """
+    cursor.execute(_FREED, {"since": since, "most": MOST_ENDED})
+    now, rules = cursor.fetchone()
+    if not rules:
+        return 0, now
+    cursor.execute(_BLOCKED_BY, {"rules": rules})
+    places = cursor.fetchall()
+    tasks = _first_of(cursor, places) if places else []
+    return (_let_go(cursor, tasks) if tasks else 0), now
 
 
 def _first_of(cursor: Cursor, places: Sequence[Any]) -> list[dict[str, Any]]:

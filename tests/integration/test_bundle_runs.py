@@ -125,7 +125,7 @@ def test_what_waits_behind_a_long_one_is_handed_back_and_what_ended_is_written(
     bundle: Bundle,
 ) -> None:
     bundle.send("end", "hold", "end", "end", max_retry=0)
-    with running_worker(queues=bundle.queue, concurrency=1):
+    with running_worker(queues=bundle.queue, concurrency=1, TASKMILL_LEASE_SECONDS="600"):
         bundle.wait_until(a="success", b="running", c="queued", d="queued")
         assert bundle.reasons("c") == ["held_up"]
         bundle.gate.touch()

@@ -90,7 +90,7 @@ def rounds(bench: Dispatcher, number: int = 3) -> int:
     """Run rounds that unblock each, and give how many tasks left."""
     total = 0
     for _ in range(number):
-        bench.work._unblock_at = 0.0
+        bench.work._unblocking.forget()
         total += bench.round().counts["dispatched"]
     return total
 
@@ -309,6 +309,46 @@ def test_a_free_slot_lets_one_task_go_however_often_it_is_looked_for(
     with connection.cursor() as cursor:
         assert [transitions.unblock(cursor).count for _ in range(3)] == [1, 0, 0]
     assert rounds(bench) == 1
+
+
+def test_what_a_key_has_parked_follows_the_end_of_its_holder_and_not_a_tour_of_all_keys(
+    bench: Dispatcher, queue: str, tenant: Tenant
+) -> None:
+    one: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 1}
+    with connection.cursor() as cursor:
+        cursor.execute(_MANY, {"tenant": tenant.id, "keys": 900, "waiting": 1})
+        cursor.execute("UPDATE taskmill_task SET max_concurrency = 0 WHERE queue = 'many'")
+        cursor.execute("SELECT taskmill_now()")
+        since = cursor.fetchone()[0]
+        holder, follower = (make_task(tenant, queue=queue, **one) for _ in range(2))
+        assert rounds(bench) == 1
+        assert task_state(follower) == "blocked"
+        assert transitions.unblock_freed(cursor, since=since)[0] == 0
+        finish(holder)
+        freed, now = transitions.unblock_freed(cursor, since=since)
+        assert (freed, task_state(follower)) == (1, "queued")
+        assert transitions.unblock_freed(cursor, since=now)[0] == 0
+        cursor.execute("ANALYZE taskmill_task")
+        for statement, values, index in (
+            (unblocking._FREED, {"since": since, "most": 1000}, "task_finished"),
+            (unblocking._BLOCKED_BY, {"rules": ["slots/key/1/one"]}, "task_blocked"),
+        ):
+            cursor.execute(f"EXPLAIN {statement}", values)
+            plan = " ".join(row[0] for row in cursor.fetchall())
+            assert index in plan
+            assert "Seq Scan" not in plan
+
+
+def test_what_a_type_has_parked_follows_the_end_of_one_of_it(
+    bench: Dispatcher, queue: str, tenant: Tenant
+) -> None:
+    tasks = [make_task(tenant, type="limits.two", queue=queue) for _ in range(4)]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT taskmill_now()")
+        since = cursor.fetchone()[0]
+        assert rounds(bench) == 2
+        finish(tasks[0])
+        assert transitions.unblock_freed(cursor, since=since)[0] == 1
 
 
 def test_a_task_of_a_queue_without_workers_does_not_keep_a_rule_from_others(

@@ -177,7 +177,7 @@ def test_a_round_takes_a_look_a_fence_and_one_statement_per_queue(
     bench.round()
     make_task(queue=queue)
     assert bench.take()
-    bench.work._unblock_at = bench.work._stamp_at = 1e18
+    bench.work._unblocking.at = bench.work._stamp_at = 1e18
     bench.connection = counting = Counting(bench.connection)  # type: ignore[assignment]  # a proxy
     assert bench.round().counts["dispatched"] == 1
     assert counting.statements == 3

@@ -394,4 +394,19 @@ FLOW = (
         " if name == rule) for rule, count in taken.items()}",
         f"{LIMITS}::test_a_task_of_a_queue_without_workers_does_not_keep_a_rule_from_others",
     ),
+    Mutant(
+        "what an end has freed waits for the tour",
+        UNBLOCKING,
+        "SELECT 'slots/key/' || tenant_id",
+        "SELECT 'slots/keys/' || tenant_id",
+        f"{LIMITS}::test_what_a_key_has_parked_follows_the_end_of_its_holder_and_not_a_tour_of_all"
+        "_keys",
+    ),
+    Mutant(
+        "what an end of a type has freed waits for the tour",
+        UNBLOCKING,
+        "UNION SELECT 'slots/type/0/' || type FROM ended",
+        "UNION SELECT 'slots/type/1/' || type FROM ended",
+        f"{LIMITS}::test_what_a_type_has_parked_follows_the_end_of_one_of_it",
+    ),
 )

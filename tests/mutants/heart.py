@@ -144,16 +144,9 @@ HEART = (
     ),
     Mutant(
         "what else a dead child held waits for the rescue",
-        "tasks_app/execution/child.py",
-        "if rest := [member for member in members if member != running]:",
-        "if rest := [member for member in members if False]:",
-        f"{BUNDLE_RUNS}::test_a_child_that_dies_loses_the_attempt_it_made_and_no_other",
-    ),
-    Mutant(
-        "the attempt that a child died of is refunded with the others",
-        "tasks_app/execution/child.py",
-        "self._report_lost(before)\n        running = None",
-        "pass\n        running = None",
+        "tasks_app/execution/slots.py",
+        "count = min(words[base + 1], MOST_MEMBERS)",
+        "count = 0",
         f"{BUNDLE_RUNS}::test_a_child_that_dies_loses_the_attempt_it_made_and_no_other",
     ),
     Mutant(

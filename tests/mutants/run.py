@@ -55,6 +55,9 @@ def is_killed(tree: Path, test: str) -> bool:
 
 def main(names: list[str]) -> int:
     """Try the mutants; give the exit code."""
+    if unknown := set(names) - {one.name for one in MUTANTS}:
+        print("there is no mutant called " + ", ".join(sorted(unknown)), file=sys.stderr)
+        return 2
     chosen = [one for one in MUTANTS if not names or one.name in names]
     survivors = 0
     with tempfile.TemporaryDirectory(prefix="taskmill-mutants-") as place:
