@@ -8,6 +8,7 @@ import pytest
 
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.places import Mutant
+from tests.mutants.run import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -21,3 +22,8 @@ def test_a_mutant_replaces_exactly_one_place_and_names_a_test_that_exists(mutant
 
 def test_no_two_mutants_have_one_name() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_a_name_that_no_mutant_has_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["no such mutant"]) == 2
+    assert "there is no mutant called no such mutant" in capsys.readouterr().err
