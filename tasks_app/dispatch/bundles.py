@@ -8,7 +8,7 @@ waits while another runs a long one. Sources: docs/adr/0004-dispatch.md, 0019-bu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tasks_app.db import Cursor
@@ -16,6 +16,9 @@ from tasks_app.registry import MAX_BUNDLE, Handler
 from tasks_app.transitions import DispatchedTask
 
 BUNDLE_SECONDS = 0.04
+BUNDLE_BYTES: Final = 1_000_000
+"""Of payloads: the worker has all of a bundle in memory."""
+
 MOST_IN_BUNDLE: Final = MAX_BUNDLE
 LEAST_SAMPLES = 20
 MEASURE_SECONDS = 1.0
@@ -71,7 +74,21 @@ def bundle(
     for (queue, task_type), tasks in kinds.items():
         fair = len(tasks) // (2 * max(1, slots.get(queue, 1)))
         size = max(1, min(sizes.get(task_type, 1), fair))
-        for start in range(0, len(tasks), size):
-            one = tasks[start : start + size]
+        for one in _cut(tasks, size):
             found[one[0].id] = one
     return [found[task.id] for task in batch if task.id in found]
+
+
+def _cut(tasks: Sequence[DispatchedTask], size: int) -> Iterator[Bundle]:
+    """Cut into bundles of at most `size` tasks, and `BUNDLE_BYTES` of payload where that is more
+    than one task.
+    """
+    one: Bundle = []
+    taken = 0
+    for task in tasks:
+        if one and (len(one) == size or taken + task.payload_bytes > BUNDLE_BYTES):
+            yield one
+            one, taken = [], 0
+        one.append(task)
+        taken += task.payload_bytes
+    yield one

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 WRITE_SECONDS: Final = 0.02
 """A success is written at most so long after it, where others of its bundle still run."""
 
+WRITE_CHARACTERS: Final = 1_000_000
+"""Results of more are written before the next task runs."""
+
 HELD_UP_SECONDS: Final = 1.0
 """Less than the grace of a timeout: that of the store counts from the claim, the worker's from the
 call."""
@@ -54,6 +57,7 @@ class ClaimedBundle:
         self._waiting = deque(claims[1:])
         self._ended: deque[Success] = deque()
         self._ended_at = 0.0
+        self._ended_size = 0
         self._writing = threading.Lock()
         self._is_over = False
         lease = conf().lease_seconds
@@ -67,7 +71,9 @@ class ClaimedBundle:
         first, self._first = self._first, None
         if first is not None:
             return first
-        if self._ended and monotonic() - self._ended_at >= WRITE_SECONDS:
+        if self._ended and (
+            monotonic() - self._ended_at >= WRITE_SECONDS or self._ended_size > WRITE_CHARACTERS
+        ):
             self._write()
         if self._child.table.is_stopping:
             self._hand_back("worker_shutdown")
@@ -81,7 +87,8 @@ class ClaimedBundle:
     def end(self, success: Success) -> None:
         """Take a success; it is written with others."""
         if not self._ended:
-            self._ended_at = monotonic()
+            self._ended_at, self._ended_size = monotonic(), 0
+        self._ended_size += len(success.result)
         self._ended.append(success)
 
     def finish(self) -> None:

@@ -29,7 +29,7 @@ from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event
 from tasks_app.transitions.strategies import carry_out_strategies
 
 _RETURNED: Final = f"""{MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority,
-        t.run_at, t.fair_key"""
+        t.run_at, t.fair_key, t.payload_bytes"""
 
 
 def _hand_out(pick: str, by: str) -> str:
@@ -43,13 +43,13 @@ WITH {pick}, free AS (
         published_at = NULL, blocked_by = NULL, let_go_by = NULL, {TOUCH}
     FROM free f WHERE t.id = f.id RETURNING {_RETURNED}
 ), {event(kind="'task.dispatched'", from_state="'queued'", order=by.format(t=""))}
-SELECT id, dispatch_seq, type, queue, process_timeout, tenant_id, fair_key,
+SELECT id, dispatch_seq, type, queue, process_timeout, payload_bytes, tenant_id, fair_key,
     NULL AS concurrency_key, NULL::int AS max_concurrency, NULL AS concurrency_strategy,
     NULL::boolean AS is_begun, priority, run_at
 FROM moved
 UNION ALL
-SELECT p.id, NULL, p.type, p.queue, p.process_timeout, p.tenant_id, p.fair_key, p.concurrency_key,
-    p.max_concurrency, p.concurrency_strategy, p.is_begun, p.priority, p.run_at
+SELECT p.id, NULL, p.type, p.queue, p.process_timeout, 0, p.tenant_id, p.fair_key,
+    p.concurrency_key, p.max_concurrency, p.concurrency_strategy, p.is_begun, p.priority, p.run_at
 FROM pick p
 WHERE p.concurrency_key IS NOT NULL OR p.type = ANY({TYPE_HAS_LIMIT})
 ORDER BY {by.format(t="")}
@@ -72,13 +72,14 @@ WITH verdict AS (
     FROM verdict v WHERE t.id = v.id AND {STATE} = 'queued'
     RETURNING {_RETURNED}, v.reason, v.place
 ), {event(kind="'task.' || m.state", from_state="'queued'", data="m.reason", order="place")}
-SELECT id, dispatch_seq, type, queue, process_timeout, state FROM moved
+SELECT id, dispatch_seq, type, queue, process_timeout, payload_bytes, state FROM moved
 """  # noqa: S608 - built from constants
 
 Task = Mapping[str, Any]
 _FIELDS: Final = (
-    *("id", "dispatch_seq", "type", "queue", "process_timeout", "tenant_id", "fair_key"),
-    *("concurrency_key", "max_concurrency", "concurrency_strategy", "is_begun"),
+    *("id", "dispatch_seq", "type", "queue", "process_timeout", "payload_bytes"),
+    *("tenant_id", "fair_key", "concurrency_key", "max_concurrency", "concurrency_strategy"),
+    "is_begun",
 )
 
 
@@ -136,7 +137,7 @@ def _decided(
 
 
 def _hint(task: Task) -> DispatchedTask:
-    return DispatchedTask(*(task[name] for name in _FIELDS[:5]))
+    return DispatchedTask(*(task[name] for name in _FIELDS[:6]))
 
 
 def _dispatch_ruled(cursor: Cursor, tasks: Sequence[Task]) -> dict[Any, DispatchedTask]:
@@ -149,7 +150,7 @@ def _dispatch_ruled(cursor: Cursor, tasks: Sequence[Task]) -> dict[Any, Dispatch
         "reasons": [None if rule is None else _reason(rule) for rule in verdicts],
     }
     cursor.execute(_VERDICTS, values)
-    sent = {row[0]: DispatchedTask(*row[:5]) for row in cursor.fetchall() if row[5] == "dispatched"}
+    sent = {row[0]: DispatchedTask(*row[:6]) for row in cursor.fetchall() if row[6] == "dispatched"}
     spend_tokens(cursor, limits, [task for task in tasks if task["id"] in sent])
     carry_out_strategies(
         cursor, [(task, rule) for task, rule in zip(tasks, verdicts, strict=True) if rule]

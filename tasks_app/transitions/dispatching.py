@@ -15,13 +15,18 @@ from tasks_app.transitions.sql import MOVED, TOUCH, event, reason
 
 @dataclass(frozen=True, slots=True)
 class DispatchedTask:
-    """A hint to publish: `(id, dispatch_seq)` for the Celery task `type` on the queue `queue`."""
+    """A hint to publish: `(id, dispatch_seq)` for the Celery task `type` on the queue `queue`.
+
+    Attributes:
+        payload_bytes: of JSON; bundles are bounded by it.
+    """
 
     id: uuid.UUID
     dispatch_seq: int
     type: str
     queue: str
     process_timeout: int
+    payload_bytes: int = 0
 
 
 _MARK_PUBLISHED = """

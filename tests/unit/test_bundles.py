@@ -37,6 +37,21 @@ def test_tasks_of_one_kind_stay_in_order() -> None:
     assert [len(one) for one in found] == [5] * 8
 
 
+def test_a_bundle_holds_a_bounded_amount_of_payload() -> None:
+    sizes = [400_000, 400_000, 400_000, 2_000_000, 10, 999_990, 1]
+    batch = [DispatchedTask(uuid.uuid4(), 1, "fast", "q", 60, size) for size in sizes * 6]
+    found = bundle(batch, {"fast": 100}, {"q": 1})
+    assert [task for one in found for task in one] == batch
+    held = [[task.payload_bytes for task in one] for one in found]
+    assert held[:5] == [
+        [400_000, 400_000],
+        [400_000],
+        [2_000_000],
+        [10, 999_990],
+        [1, 400_000, 400_000],
+    ]
+
+
 def test_a_bundle_holds_a_bounded_amount_of_work() -> None:
     assert size_for(0.0) == MOST_IN_BUNDLE
     assert size_for(BUNDLE_SECONDS / 4) == 4
