@@ -31,7 +31,7 @@ def test_a_tiny_run_measures_peers_beside_ours_and_prints_ratios(tmp_path: Path)
     for rate in table["drain, tasks/s"]:
         assert 1 < number(rate) < 1e5
     assert_plausible_latencies(table, SYSTEMS)
-    assert all("worker main" in table[system][0] for system in SYSTEMS)
+    assert all("together" in table[system][0] for system in SYSTEMS)
     promised = {row: cells for row, cells in table.items() if " / " in row}
     assert [row.partition(" ")[0] for row in promised] == ["drain,", "idle,", "idle,"]
     for ours, peer, ratio, *_, reached in promised.values():

@@ -96,7 +96,7 @@ def test_a_deactivated_tenant_is_refused_and_never_deleted(admin_client: Client)
     token = make_key(tenant)
     find_caller(token)
     address = f"/admin/tasks_app/tenant/{tenant.id}/"
-    admin_client.post(f"{address}change/", {"name": "Acme", "slug": "other"})
+    admin_client.post(f"{address}change/", {"name": "Acme", "slug": "other", "weight": "1"})
     tenant.refresh_from_db()
     assert (tenant.name, tenant.slug, tenant.is_active) == ("Acme", tenant.slug, False)
     assert tenant.slug != "other"

@@ -114,8 +114,8 @@ def test_two_dispatchers_at_once_never_dispatch_a_task_twice() -> None:
     make_worker(queue, slots=100)
     published: Counter[tuple[uuid.UUID, int]] = Counter()
     settings = conf()
-    tasks = [make_task(queue=queue) for _ in range(120)]
     tenant = make_tenant()
+    tasks = [make_task(tenant, queue=queue) for _ in range(120)]
     keyed = [
         make_task(tenant, queue=queue, concurrency_key="k", max_concurrency=3) for _ in range(20)
     ]
