@@ -9,13 +9,18 @@ from tasks_app.db import Cursor
 from tasks_app.transitions import Claim, Hint
 
 
+def claim_all(cursor: Cursor, hints: list[Hint], owner: str, lease_seconds: float) -> list[Claim]:
+    """Claim what hints name, for a worker called `<owner>:1`."""
+    return transitions.claim(
+        cursor, hints, owner=owner, worker=f"{owner}:1", lease_seconds=lease_seconds
+    )
+
+
 def claim_one(
     cursor: Cursor, hint: Hint, *, owner: str = "tests", lease_seconds: float = 600.0
 ) -> Claim | None:
-    """Claim what a hint names, for a worker called `<owner>:1`."""
-    claims = transitions.claim(
-        cursor, [hint], owner=owner, worker=f"{owner}:1", lease_seconds=lease_seconds
-    )
+    """Claim what a hint names."""
+    claims = claim_all(cursor, [hint], owner, lease_seconds)
     return claims[0] if claims else None
 
 

@@ -88,6 +88,8 @@ process_timeout int,
     payload_bytes int, root uuid, depth smallint, debounce_key text,
     debounce_seconds double precision"""
 
+_NAMES = [column.split()[0] for column in _COLUMNS.split(",")]
+
 _SUBMIT = f"""
 WITH incoming AS (
     SELECT r.*, greatest(taskmill_now(), coalesce(r.run_at, taskmill_now() + make_interval(secs =>
@@ -143,40 +145,6 @@ def insert_tasks(cursor: Cursor, tasks: Sequence[NewTask]) -> list[InsertedTask]
         DataError: a payload holds what jsonb cannot store (NUL characters); callers refuse these
             before.
     """
-    rows = [
-        {
-            "id": str(task.id),
-            "tenant_id": task.tenant_id,
-            "type": task.type,
-            "queue": task.queue,
-            "payload": task.payload,
-            "max_retry": task.max_retry,
-            "process_timeout": task.process_timeout,
-            "priority": task.priority,
-            "metadata": task.metadata,
-            "tags": list(task.tags),
-            "retry_policy": task.retry_policy,
-            "queue_timeout": task.queue_timeout,
-            "run_at": task.run_at,
-            "delay_seconds": task.delay_seconds,
-            "concurrency_key": task.concurrency_key,
-            "max_concurrency": task.max_concurrency,
-            "concurrency_strategy": task.concurrency_strategy,
-            "fair_key": task.fair_key,
-            "unique_key": task.unique_key,
-            "webhook_urls": task.webhook_urls,
-            "retry_of": task.retry_of,
-            "parent": task.parent,
-            "schedule": task.schedule,
-            "traceparent": task.traceparent,
-            "submitted_by": task.submitted_by,
-            "payload_bytes": task.payload_bytes,
-            "root": task.root,
-            "depth": task.depth,
-            "debounce_key": task.debounce_key,
-            "debounce_seconds": task.debounce_seconds,
-        }
-        for task in tasks
-    ]
+    rows = [{name: getattr(task, name) for name in _NAMES} for task in tasks]
     cursor.execute(_SUBMIT, {"rows": orjson.dumps(rows).decode()})
     return [InsertedTask(row[0], row[1], row[2]) for row in cursor.fetchall()]

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from tasks_app import progress, transitions
-from tests.attempts import interrupt_one, succeed_one
+from tests.attempts import claim_all, interrupt_one, succeed_one
 from tests.protocol.checkers import read_history, violations
 from tests.protocol.world import World
 
@@ -191,7 +191,7 @@ class Protocol(RuleBasedStateMachine):
         return multiple() if claim is None else claim
 
     def _claim(self, hint: Hint, owner: str) -> Held | None:
-        claims = _claim(self.cursor, [hint], owner)
+        claims = claim_all(self.cursor, [hint], owner, LEASE)
         return self._claimed(claims[0] if claims else None, hint, owner)
 
     def _claimed(self, claim: transitions.Claim | None, hint: Hint, owner: str) -> Held | None:
@@ -221,7 +221,7 @@ class Protocol(RuleBasedStateMachine):
     )
     def deliver_bundle(self, chosen: list[Hint], owner: str) -> MultipleResults[Held]:
         """Hints of one message, good and stale ones, are claimed in one statement."""
-        found = {one.id: one for one in _claim(self.cursor, chosen, owner)}
+        found = {one.id: one for one in claim_all(self.cursor, chosen, owner, LEASE)}
         claimed = [self._claimed(found.get(hint[0]), hint, owner) for hint in chosen]
         self.seen["bundle partly claimed"] += None in claimed and any(claimed)
         return multiple(*(one for one in claimed if one is not None))
@@ -498,7 +498,3 @@ class Protocol(RuleBasedStateMachine):
 
 def _hint(task_id: uuid.UUID, seq: int) -> transitions.DispatchedTask:
     return transitions.DispatchedTask(task_id, seq, "demo.echo", "a", 20)
-
-
-def _claim(cursor: Any, hints: list[Hint], owner: str) -> list[transitions.Claim]:
-    return transitions.claim(cursor, hints, owner=owner, worker=f"{owner}:1", lease_seconds=LEASE)
