@@ -84,6 +84,14 @@ FAIR = (
         f"{SHARING_TESTS}::test_a_window_is_narrow_while_flows_share_and_wide_where_the_queue_says_so",
     ),
     Mutant(
+        "fast workers run dry where flows share",
+        "tasks_app/dispatch/window.py",
+        "horizon = FAST_HORIZON_SECONDS if is_fast else",
+        "horizon = NARROW_HORIZON_SECONDS if is_fast else",
+        "tests/unit/test_window.py"
+        "::test_a_narrow_window_of_fast_tasks_never_lets_the_workers_run_dry",
+    ),
+    Mutant(
         "a pick of flows reads what others have",
         "tasks_app/transitions/picking.py",
         "t.fair_key BETWEEN f.fair_key AND f.fair_key",

@@ -94,3 +94,35 @@ def test_looks_are_few_and_no_worker_runs_dry() -> None:
 
 def test_an_unmeasured_queue_is_looked_at_soon() -> None:
     assert Window(least=8, most=1000).look_in() == 0.015
+
+
+def narrowed(*, slots: int, a_second: int, round_seconds: float) -> tuple[Window, int]:
+    """Let workers take tasks of a shared queue for a while, in rounds; gives how often they ran
+    dry in the second half.
+    """
+    window = Window(least=8, most=1000)
+    outstanding, dry, owed, rounds, free = 0, 0, 0.0, int(10 / round_seconds), slots
+    for step in range(rounds):
+        now = step * round_seconds
+        room = window.room(slots=slots, outstanding=outstanding, now=now, free_slots=free)
+        window.sent(room)
+        outstanding += room
+        owed += a_second * round_seconds
+        taken = min(outstanding, int(owed))
+        is_dry = taken < int(owed)
+        outstanding, owed = outstanding - taken, 0.0 if is_dry else owed - taken
+        free = slots if is_dry else 0
+        dry += is_dry and step > rounds / 2
+    return window, dry
+
+
+def test_a_narrow_window_of_slow_tasks_holds_little_that_another_would_wait_for() -> None:
+    window, _ = narrowed(slots=8, a_second=80, round_seconds=0.015)
+    assert window.size(8, 0) <= 3
+    assert window.size(8, 5) - window.size(8, 0) == 5
+
+
+def test_a_narrow_window_of_fast_tasks_never_lets_the_workers_run_dry() -> None:
+    window, dry = narrowed(slots=2, a_second=4000, round_seconds=0.05)
+    assert dry == 0
+    assert window.size(2, 0) >= 400
