@@ -6,6 +6,7 @@ schedules' bounds; what ran is what the handlers wrote. The two are matched one 
 
 from __future__ import annotations
 
+import signal
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
