@@ -35,9 +35,7 @@ KEYS = 100
 RULES = {"concurrency": 100_000, "rate": "1000000/s"}
 _ENGINE = "manage.py engine"
 _SINGLE = {"TASKMILL_BUNDLE_MOST": "1"}
-"""An engine with these hands out single tasks: for Celery's events it must, as they are about
-single tasks. The worker is not told of events and sends none.
-"""
+"""An engine with these hands out every task in a message of its own."""
 _SERVERS = {"rabbitmq": "RabbitMQ", "valkey": "Valkey"}
 _TABLES = "taskmill_task, taskmill_event, taskmill_attempt"
 _COUNTS = """

@@ -109,9 +109,7 @@ class ClaimedBundle:
             self._write()
         if now > self._old_at:
             self._hand_back("held_up")
-        if not self._waiting and not self._ended:
-            return None if now > self._old_at else WRITE_SECONDS
-        return WRITE_SECONDS
+        return WRITE_SECONDS if self._waiting or self._ended else None
 
     def _write(self) -> None:
         """Write the successes so far; where the database stays away they are left to the rescue."""
