@@ -7,6 +7,8 @@ import logging.config
 
 import structlog
 
+from tasks_app.context import add_task
+
 QUIET = ("uvicorn.access", "amqp", "kombu", "celery.worker.strategy", "celery.app.trace")
 """Libraries whose INFO lines repeat what the platform's own say."""
 
@@ -20,6 +22,7 @@ def logging_config(*, json_lines: bool, level: str) -> None:
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_task,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

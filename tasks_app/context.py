@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -136,7 +136,6 @@ class TaskContext:
         self._sink = sink
         self._steps: list[dict[str, Any]] = []
         self._last = Progress(percent=0.0)
-        self._wake = threading.Event()
 
     @property
     def task_id(self) -> uuid.UUID:
@@ -274,7 +273,7 @@ class TaskContext:
         end = monotonic() + seconds
         while (left := end - monotonic()) > 0:
             self.check_cancelled()
-            self._wake.wait(min(left, 0.1))
+            threading.Event().wait(min(left, 0.1))
         self.check_cancelled()
 
     def once(self, key: str, function: Callable[[], T]) -> T:
@@ -315,6 +314,15 @@ _current: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar(
 def current_task() -> TaskContext | None:
     """Give the context of the task that this code runs in; None outside a task."""
     return _current.get()
+
+
+def add_task(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Say in a log line which attempt it is of; a processor for structlog."""
+    if (context := _current.get()) is not None:
+        info = context.info
+        facts = {"task_id": str(info.task_id), "attempt": info.attempt, "worker": info.worker}
+        return facts | dict(fields)
+    return fields
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import uuid
 
 from tasks_app import transitions
 from tasks_app.db import Cursor
-from tasks_app.transitions import Claim, Hint
+from tasks_app.hints import Hint
+from tasks_app.transitions import Claim
 
 
 def claim_all(cursor: Cursor, hints: list[Hint], owner: str, lease_seconds: float) -> list[Claim]:

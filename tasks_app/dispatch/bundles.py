@@ -3,12 +3,15 @@
 The tasks of a bundle keep their own epochs, timeouts, cancels and histories; the message, its
 confirm, Celery's handling of it, the claim and the writing of successes are shared. It holds about
 `BUNDLE_SECONDS` of work, and a batch makes at least two bundles for each slot, so that no worker
-waits while another runs a long one. Sources: docs/adr/0004-dispatch.md, 0019-bundles.md.
+waits while another runs a long one. Where few come at a time, each message says how many such a
+worker may take together of those that wait in it. Sources: docs/adr/0004-dispatch.md,
+0019-bundles.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from tasks_app.db import Cursor
@@ -24,7 +27,18 @@ LEAST_SAMPLES = 20
 MEASURE_SECONDS = 1.0
 """Run times are asked for again after that time, while there is a backlog."""
 
-Bundle = list[DispatchedTask]
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Tasks of one queue and type that travel in one message.
+
+    Attributes:
+        most: tasks of the type that a worker may take together, these included.
+    """
+
+    tasks: Sequence[DispatchedTask]
+    most: int = 1
+
 
 _RUN_TIMES = """
 WITH newest AS (SELECT task_id, finished_at - started_at AS took, outcome
@@ -59,13 +73,18 @@ def size_for(run_seconds: float) -> int:
 
 
 def bundle(
-    batch: Sequence[DispatchedTask], sizes: Mapping[str, int], slots: Mapping[str, int]
+    batch: Sequence[DispatchedTask],
+    sizes: Mapping[str, int],
+    slots: Mapping[str, int],
+    *,
+    most: int = MOST_IN_BUNDLE,
 ) -> list[Bundle]:
     """Group a batch into bundles of one queue and type, in the order of their first tasks.
 
     Args:
-        sizes: most tasks per bundle by type; a type that is missing travels alone.
+        sizes: most tasks per bundle by type; a type that is missing travels and runs alone.
         slots: tasks that the workers of a queue run at a time.
+        most: tasks in a message, of any type.
     """
     kinds: dict[tuple[str, str], list[DispatchedTask]] = {}
     for task in batch:
@@ -73,17 +92,18 @@ def bundle(
     found: dict[object, Bundle] = {}
     for (queue, task_type), tasks in kinds.items():
         fair = len(tasks) // (2 * max(1, slots.get(queue, 1)))
-        size = max(1, min(sizes.get(task_type, 1), fair))
-        for one in _cut(tasks, size):
-            found[one[0].id] = one
+        together = sizes.get(task_type, 1)
+        for one in _cut(tasks, max(1, min(together, fair, most))):
+            largest = max(task.payload_bytes for task in one)
+            found[one[0].id] = Bundle(one, min(together, max(1, BUNDLE_BYTES // max(1, largest))))
     return [found[task.id] for task in batch if task.id in found]
 
 
-def _cut(tasks: Sequence[DispatchedTask], size: int) -> Iterator[Bundle]:
+def _cut(tasks: Sequence[DispatchedTask], size: int) -> Iterator[list[DispatchedTask]]:
     """Cut into bundles of at most `size` tasks, and `BUNDLE_BYTES` of payload where that is more
     than one task.
     """
-    one: Bundle = []
+    one: list[DispatchedTask] = []
     taken = 0
     for task in tasks:
         if one and (len(one) == size or taken + task.payload_bytes > BUNDLE_BYTES):

@@ -104,8 +104,13 @@ class DispatchWork:
         if sending.batch:
             self._paced_until = started + PACE_SECONDS
             slots = {queue.name: queue.slots for queue in ready}
-            bundles = bundle(sending.batch, self._bundle_sizes(turn, sending.batch), slots)
+            is_worth = len(sending.batch) >= LEAST_TO_BUNDLE
+            if is_worth:
+                self._measure(turn)
+            most = self._settings.bundle_most if is_worth else 1
+            bundles = bundle(sending.batch, self._sizes, slots, most=most)
             self._publish(turn.connection, bundles, counts)
+            self._measure(turn)
         if sending.parked:
             self._unblocking.soon(started)
         if monotonic() >= self._stamp_at:
@@ -186,21 +191,19 @@ class DispatchWork:
                 sending.parked += taken.moved - len(taken.hints)
         return sending
 
-    def _bundle_sizes(self, turn: Turn, batch: Sequence[DispatchedTask]) -> dict[str, int]:
-        """Give the tasks per message by type, measured now and then while there is a backlog."""
-        most = self._settings.bundle_most
-        if not self._is_bundling or most == 1 or len(batch) < LEAST_TO_BUNDLE:
-            return {}
-        if monotonic() >= self._measure_at:
-            found = measure_sizes(turn.connection.cursor()) | declared_sizes(all_handlers())
-            self._sizes = {name: min(size, most) for name, size in found.items()}
+    def _measure(self, turn: Turn) -> None:
+        """Learn now and then how many tasks of each type may go together: before a batch that
+        needs to know, after one that would wait for it.
+        """
+        if self._is_bundling and monotonic() >= self._measure_at:
+            cursor = turn.connection.cursor()
+            self._sizes = measure_sizes(cursor) | declared_sizes(all_handlers())
             self._measure_at = monotonic() + MEASURE_SECONDS
-        return self._sizes
 
     def _publish(
         self, connection: Connection, bundles: Sequence[Bundle], counts: Counter[str]
     ) -> None:
-        sent = Counter(task.queue for one in bundles for task in one)
+        sent = Counter(task.queue for one in bundles for task in one.tasks)
         answer = self._publisher.publish(bundles)
         counts["messages"] += len(bundles)
         refused = Counter(task.queue for task in answer.refused)

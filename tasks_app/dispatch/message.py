@@ -1,23 +1,19 @@
 """A hint as Celery reads it: protocol 2, json, built by hand once. Pure.
 
-The body is `[[dispatch_seq], {}, {callbacks...}]`; the Celery id is the task id, the Celery task
-is the task type. A bundle has a second argument with the hints after the first: `[[id, seq], ...]`.
+The body is `tasks_app.hints`'; the Celery id is the task id, the Celery task is the task type.
 Source: Celery's message protocol, version 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from tasks_app.transitions import DispatchedTask
+from tasks_app.dispatch.bundles import Bundle
+from tasks_app.hints import TOGETHER, write_hints
 
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
-_EMBED = '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +25,21 @@ class HintMessage:
     properties: dict[str, Any]
 
 
-def hint_message(tasks: Sequence[DispatchedTask], *, origin: str) -> HintMessage:
-    """Build the message that makes a Celery worker try to claim `tasks`, one after the other.
+def hint_message(bundle: Bundle, *, origin: str) -> HintMessage:
+    """Build the message that makes a Celery worker try to claim the tasks of a bundle.
 
     Headers that Celery takes for absent when they are null are left out: each costs time in every
     message.
 
     Args:
-        tasks: at least one, all of one queue and type.
+        bundle: of at least one task.
         origin: who publishes, for people.
     """
-    task = tasks[0]
+    task = bundle.tasks[0]
     task_id = str(task.id)
-    arguments: list[Any] = [task.dispatch_seq]
-    if len(tasks) > 1:
-        arguments.append([[str(one.id), one.dispatch_seq] for one in tasks[1:]])
+    together = {TOGETHER: bundle.most} if bundle.most > len(bundle.tasks) else {}
     return HintMessage(
-        body=f"[{orjson.dumps(arguments).decode()}, {{}}, {_EMBED}]",
+        body=write_hints([(one.id, one.dispatch_seq) for one in bundle.tasks]).decode(),
         headers={
             "lang": "py",
             "task": task.type,
@@ -57,6 +51,7 @@ def hint_message(tasks: Sequence[DispatchedTask], *, origin: str) -> HintMessage
             "kwargsrepr": "{}",
             "origin": origin,
             "ignore_result": True,
+            **together,
         },
         properties={"correlation_id": task_id, "reply_to": ""},
     )

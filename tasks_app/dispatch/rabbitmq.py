@@ -63,15 +63,15 @@ class _Answers:
 
     def take(self) -> Published:
         """Give the answers of a batch and forget it; a late answer then means nothing."""
-        returned = [one for one in self.acked if str(one[0].id) in self.returned]
-        confirmed = [one for one in self.acked if str(one[0].id) not in self.returned]
+        returned = [one for one in self.acked if str(one.tasks[0].id) in self.returned]
+        confirmed = [one for one in self.acked if str(one.tasks[0].id) not in self.returned]
         answer = Published(_flat(confirmed), _flat(returned + self.nacked))
         self.waiting, self.acked, self.nacked, self.returned = {}, [], [], set()
         return answer
 
 
 def _flat(bundles: Sequence[Bundle]) -> list[DispatchedTask]:
-    return [task for bundle in bundles for task in bundle]
+    return [task for bundle in bundles for task in bundle.tasks]
 
 
 class RabbitPublisher:
@@ -174,11 +174,11 @@ class RabbitPublisher:
             return Published([], tasks)
         try:
             unroutable = self._declare({task.queue for task in tasks})
-            self._send([bundle for bundle in batch if bundle[0].queue not in unroutable])
+            self._send([bundle for bundle in batch if bundle.tasks[0].queue not in unroutable])
             self._gather()
         except BROKER_FAULTS as fault:
             return self._broken(tasks, fault)
-        lost = sum(len(bundle) for bundle in self._answers.waiting.values())
+        lost = sum(len(bundle.tasks) for bundle in self._answers.waiting.values())
         answer = self._answers.take()
         self._declared -= {task.queue for task in answer.refused}
         answer.refused.extend(task for task in tasks if task.queue in unroutable)
@@ -190,7 +190,7 @@ class RabbitPublisher:
 
     def _send(self, bundles: Sequence[Bundle]) -> None:
         for bundle in bundles:
-            message = hint_message(bundle, origin=self._origin)
+            message, queue = hint_message(bundle, origin=self._origin), bundle.tasks[0].queue
             self._answers.expect(bundle)
             self._channel.basic_publish(
                 amqp.Message(
@@ -201,8 +201,8 @@ class RabbitPublisher:
                     delivery_mode=PERSISTENT,
                     **message.properties,
                 ),
-                exchange=self._queue_of(bundle[0].queue).exchange.name,
-                routing_key=bundle[0].queue,
+                exchange=self._queue_of(queue).exchange.name,
+                routing_key=queue,
                 mandatory=True,
             )
 

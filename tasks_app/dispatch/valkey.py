@@ -88,7 +88,7 @@ class ValkeyPublisher:
 
     def publish(self, batch: Sequence[Bundle]) -> Published:
         """Publish a batch; see `Publisher.publish`."""
-        tasks = [task for bundle in batch for task in bundle]
+        tasks = [task for bundle in batch for task in bundle.tasks]
         if self._producer is None:
             return Published([], tasks)
         try:
@@ -108,7 +108,7 @@ class ValkeyPublisher:
         producer.publish(
             message.body,
             exchange="",
-            routing_key=bundle[0].queue,
+            routing_key=bundle.tasks[0].queue,
             content_type=CONTENT_TYPE,
             content_encoding=CONTENT_ENCODING,
             headers=message.headers,

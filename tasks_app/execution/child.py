@@ -42,6 +42,7 @@ class Child:
         self.pid = os.getpid()
         self.owner = owner
         self.worker = worker
+        self.settings = conf()
         self.connection = Connection("worker")
         self.interrupts = Interrupts(table, index)
         self.caller = Caller(self.interrupts)

@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-import structlog
 from pydantic import ValidationError
 
 from tasks_app import transitions
 from tasks_app.clock import monotonic
-from tasks_app.conf import conf
 from tasks_app.context import AttemptInfo, TaskContext, running_in
 from tasks_app.errors import LeaseLost, ProcessTimeout
 from tasks_app.execution import kill
@@ -38,9 +36,10 @@ from tasks_app.execution.outcomes import (
 )
 from tasks_app.execution.sink import AttemptSink
 from tasks_app.execution.slots import MOST_MEMBERS
+from tasks_app.hints import Hint
 from tasks_app.registry import Handler
 from tasks_app.telemetry import logger
-from tasks_app.transitions import Claim, DispatchedTask, Hint, Success
+from tasks_app.transitions import Claim, DispatchedTask, Success
 
 log = logger(__name__)
 
@@ -101,10 +100,9 @@ def _run_claimed(
 ) -> Write | None:
     attempt = Attempt.of(child, handler, bundle, claim)
     try:
-        with structlog.contextvars.bound_contextvars(
-            task_id=str(claim.id), attempt=claim.attempt, worker=child.worker
-        ):
-            return _persist(attempt, _run(attempt))
+        context = _context(attempt)
+        with running_in(context):
+            return _persist(attempt, _run(attempt, context))
     finally:
         child.table.clear(child.index, child.pid)
 
@@ -125,7 +123,7 @@ def _claim(child: Child, handler: Handler, hints: Sequence[Hint]) -> ClaimedBund
                 hints,
                 owner=child.owner,
                 worker=child.worker,
-                lease_seconds=conf().lease_seconds,
+                lease_seconds=child.settings.lease_seconds,
             )
         )
     except BROKEN as error:
@@ -146,7 +144,7 @@ def _sink(child: Child, claim: Claim, claimed_at: float, run: int) -> AttemptSin
         claim,
         child.connection,
         child.flusher.bell,
-        lines=LogBuffer(started_at, claimed_at, max_bytes=conf().max_log_bytes),
+        lines=LogBuffer(started_at, claimed_at, max_bytes=child.settings.max_log_bytes),
         interrupts=child.interrupts,
         is_cancelled=lambda: table.is_cancelled(index, run),
     )
@@ -175,23 +173,21 @@ def _context(attempt: Attempt) -> TaskContext:
     return TaskContext(info, attempt.sink)
 
 
-def _run(attempt: Attempt) -> Outcome:
+def _run(attempt: Attempt, context: TaskContext) -> Outcome:
     """Decode and call; turn whatever comes of it into an outcome."""
     handler, child = attempt.handler, attempt.child
     try:
         payload = handler.decode_payload(attempt.claim.payload)
     except ValidationError as error:
         return payload_refused(error)
-    context = _context(attempt)
     child.capture.sink = attempt.sink
     try:
-        with running_in(context):
-            value = child.caller.call(handler, handler.arguments(payload, context), run=attempt.run)
+        value = child.caller.call(handler, handler.arguments(payload, context), run=attempt.run)
     except BaseException as error:  # noqa: BLE001 - the handler call
         return _after_exception(attempt, error)
     finally:
         child.capture.sink = None
-    return store_result(handler, value, max_bytes=conf().max_payload_bytes)
+    return store_result(handler, value, max_bytes=child.settings.max_payload_bytes)
 
 
 def _after_exception(attempt: Attempt, error: BaseException) -> Outcome:

@@ -130,7 +130,8 @@ class AttemptSink:
 
     def close(self) -> None:
         """Write what is left and take nothing more."""
-        self.flush(is_forced=True)
+        if self._latest is not None or self._lines or self._is_rung:
+            self.flush(is_forced=True)
         with self._writing:
             self._is_closed = True
 

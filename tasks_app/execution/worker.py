@@ -24,12 +24,13 @@ from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.db import process_name
 from tasks_app.execution import kill
-from tasks_app.execution.base import read_hints
 from tasks_app.execution.child import start_child
 from tasks_app.execution.guard import TICK_SECONDS, Guard
 from tasks_app.execution.keeper import LeaseKeeper, Vitals
 from tasks_app.execution.orders import orders
+from tasks_app.execution.request import hand_back_waiting
 from tasks_app.execution.slots import SlotTable
+from tasks_app.hints import read_hints
 from tasks_app.telemetry import logger
 
 LEAST_SLOTS: Final = 64
@@ -94,6 +95,7 @@ class LeaseStep(bootsteps.StartStopStep):
         if self.guard is None or self.keeper is None:
             return
         self._on_shutting_down()
+        hand_back_waiting()
         end = monotonic() + conf().shutdown_grace_seconds + conf().kill_grace_seconds + 10.0
         while self.guard.held() and monotonic() < end:
             self.guard.join(TICK_SECONDS)

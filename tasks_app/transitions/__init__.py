@@ -9,7 +9,7 @@ never force it. All times are the database's (`taskmill_now()`); a worker's stat
 neither begin nor commit. Anchors: reliability protocol 1.2 to 1.8; docs/adr/0003-transitions.md.
 """
 
-from tasks_app.transitions.claiming import Claim, Hint, claim
+from tasks_app.transitions.claiming import Claim, claim
 from tasks_app.transitions.deciding import dispatch, dispatch_flows
 from tasks_app.transitions.dispatching import (
     DispatchedTask,
@@ -58,7 +58,6 @@ __all__ = [
     "START",
     "Claim",
     "DispatchedTask",
-    "Hint",
     "InsertedTask",
     "LeaseAnswer",
     "Level",

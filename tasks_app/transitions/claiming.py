@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from tasks_app.db import Cursor, array_of
+from tasks_app.hints import Hint
 from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event
 
 
@@ -82,10 +83,6 @@ SELECT m.id, m.epoch, m.attempt, m.attempt_base, m.max_retry, m.type, m.queue, m
     m.traceparent, m.tenant_id, n.slug, m.root, m.depth
 FROM claimed m JOIN taskmill_tenant n ON n.id = m.tenant_id ORDER BY m.place
 """  # noqa: S608 - built from constants
-
-
-Hint = tuple[uuid.UUID, int]
-"""A task's id and the number of its dispatch; an older number than the row's claims nothing."""
 
 
 def claim(

@@ -33,8 +33,9 @@ _BEGAN = "started_at = t.started_at + make_interval(secs => %(began)s::float8)"
 _SUCCEED = f"""
 WITH done AS MATERIALIZED (
     SELECT t.id, d.result, d.began, d.took, d.place
-    FROM unnest(%(ids)s::uuid[], %(epochs)s::bigint[], %(results)s::jsonb[], %(began)s::float8[],
-        %(took)s::float8[]) WITH ORDINALITY AS d(id, epoch, result, began, took, place)
+    FROM ROWS FROM (unnest(%(ids)s::uuid[]), unnest(%(epochs)s::bigint[]),
+            jsonb_array_elements(%(results)s::jsonb), unnest(%(began)s::float8[]),
+            unnest(%(took)s::float8[])) WITH ORDINALITY AS d(id, epoch, result, began, took, place)
     JOIN taskmill_task t ON t.id = d.id
     WHERE t.epoch = d.epoch AND {STATE} IN ('running', 'cancelling')
     ORDER BY t.id FOR UPDATE OF t
@@ -90,7 +91,7 @@ def succeed(cursor: Cursor, ended: Sequence[Success]) -> set[uuid.UUID]:
     values = {
         "ids": array_of(one.id for one in ended),
         "epochs": array_of(one.epoch for one in ended),
-        "results": [one.result for one in ended],
+        "results": f"[{','.join(one.result for one in ended)}]",
         "began": array_of(one.began_seconds for one in ended),
         "took": array_of(one.took_seconds for one in ended),
     }

@@ -10,10 +10,10 @@ import pytest
 from django.db import connection
 
 from tasks_app import transitions
-from tasks_app.dispatch.bundles import MOST_IN_BUNDLE, measure_sizes
+from tasks_app.dispatch.bundles import MOST_IN_BUNDLE, Bundle, measure_sizes
 from tasks_app.models import Attempt, Task
 from tests import task_handlers  # noqa: F401 - registers the types
-from tests.engines import dispatcher, new_queue
+from tests.engines import dispatcher, new_queue, read_hints
 from tests.factories import make_task, make_tenant, make_worker, task_state
 from tests.processes import running_worker, wait_for
 from tests.protocol.checkers import read_history, violations
@@ -83,6 +83,23 @@ def test_an_operator_bounds_them_for_all_types(valkey: Any, most: int, messages:
     make_worker(queue, slots=1)
     with dispatcher(window_least=40, bundle_most=most) as one:
         assert one.round().counts["messages"] == messages
+    hints = read_hints(queue)
+    assert len(hints) == 40
+    assert {hint.headers["together"] for hint in hints} == {MOST_IN_BUNDLE}
+
+
+def test_a_few_are_sent_alone_and_say_how_many_may_run_together(valkey: Any) -> None:
+    for _ in range(20):
+        run_one(0.01)
+    tenant, queue = make_tenant("default"), new_queue()
+    make_worker(queue, slots=1)
+    with dispatcher(window_least=40) as one:
+        for _ in range(2):  # what is learned after the first round is told in the second
+            for task_type in ("demo.echo", "tests.echo", "tests.pair"):
+                make_task(tenant, type=task_type, queue=queue)
+            one.round()
+    told = {hint.type: hint.headers.get("together") for hint in read_hints(queue)}
+    assert told == {"demo.echo": 4, "tests.echo": None, "tests.pair": 2}
 
 
 def test_a_type_that_names_its_bundle_needs_no_run_times(valkey: Any) -> None:
@@ -107,7 +124,7 @@ def test_a_child_that_dies_gives_the_rest_of_its_message_back_at_once(
     publisher = make_publisher()
     publisher.open()
     with running_worker(queues=queue):
-        publisher.publish([dispatched])
+        publisher.publish([Bundle(dispatched)])
         publisher.close()
         first, *rest = (task.id for task in dispatched)
         assert isinstance(first, uuid.UUID)

@@ -50,7 +50,7 @@ def hints(queue: str, count: int = 1) -> list[DispatchedTask]:
 
 
 def alone(tasks: Sequence[DispatchedTask]) -> list[Bundle]:
-    return [[task] for task in tasks]
+    return [Bundle([task]) for task in tasks]
 
 
 def run_on_channel(rabbitmq: RabbitMQ, method: str, *arguments: Any) -> None:

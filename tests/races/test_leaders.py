@@ -101,7 +101,7 @@ class CountingPublisher:
         pass
 
     def publish(self, batch: Sequence[Bundle]) -> Published:
-        tasks = [task for bundle in batch for task in bundle]
+        tasks = [task for bundle in batch for task in bundle.tasks]
         self.published.update((task.id, task.dispatch_seq) for task in tasks)
         return Published(tasks, [])
 

@@ -1,0 +1,156 @@
+"""A message of hints in the worker's main process: Celery's request of a platform task, and the
+strategy that takes messages in.
+
+Messages whose tasks may go together do not wait for a slot one behind the other: the first that
+waits takes in those that come after it, and they are one request to the pool. So a trickle of short
+tasks costs a claim and a write for each request, not for each message. A worker with free slots
+joins nothing, and nothing is delayed for it. Source: docs/adr/0019-bundles.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # stubs lack it
+from celery.exceptions import Retry
+from celery.utils.log import get_logger
+from celery.worker.request import Request
+from celery.worker.state import revoked as revoked_ids
+from celery.worker.state import task_ready
+from celery.worker.strategy import default
+from typing_extensions import override
+
+from tasks_app.conf import conf
+from tasks_app.execution.orders import orders
+from tasks_app.hints import TOGETHER, read_body, read_hints, write_hints
+from tasks_app.telemetry import logger
+
+log = logger(__name__)
+celery_log = get_logger(__name__)
+
+
+class AttemptFailed(Exception):
+    """An attempt failed; its row and history say how. Shown by Flower, stored by nobody."""
+
+
+class PlatformRequest(Request):
+    """A message of hints, with those that joined it.
+
+    The row decides on the end of a task, so nothing is stored or reported here.
+    """
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        self.hints = read_hints(self.id, self.args)
+        self._most = min(int(message.headers.get(TOGETHER) or 1), conf().bundle_most)
+        self._is_joined = False
+        if self._most > len(self.hints) > 0:
+            _waiting[self.type] = self
+            self.acknowledge()
+
+    @property
+    @override
+    def body(self) -> Any:
+        """What the pool child reads."""
+        return write_hints(self.hints) if self._is_joined else super().body
+
+    def join(self, message: Any) -> bool:
+        """Take the hints of a later message in; False where it has to go on its own."""
+        headers = message.headers
+        most = min(self._most, int(headers.get(TOGETHER) or 1))
+        if len(self.hints) >= most or headers["id"] in revoked_ids:
+            return False
+        hints = read_body(headers["id"], message.body)
+        if not hints or len(self.hints) + len(hints) > most:
+            return False
+        self.hints += hints
+        self._is_joined = True
+        return True
+
+    def hand_back(self) -> None:
+        """Return what joined, which the broker does not keep any more."""
+        if self._is_joined:
+            orders().return_hints(self.hints)
+
+    @override
+    def revoked(self) -> bool:
+        """Turn `AsyncResult.revoke()` of platform tasks into requests to cancel them.
+
+        Celery asks when the request is about to go to the pool: from here on nothing joins it.
+        """
+        if _waiting.get(self.type) is self:
+            del _waiting[self.type]
+        if not revoked_ids:
+            return False
+        for task_id, _ in self.hints[1:]:
+            if str(task_id) in revoked_ids:
+                orders().cancel(task_id)
+        if self.id not in revoked_ids:
+            return False
+        orders().cancel(self.id)
+        orders().return_hints(self.hints[1:])
+        self.acknowledge()
+        task_ready(self)
+        return True
+
+    @override
+    def on_failure(self, exc_info: Any, *_: Any, **__: Any) -> None:
+        """Tell those who watch Celery's events how the attempt ended.
+
+        A dead child is the lease keeper's business; what else its message named is returned.
+        """
+        task_ready(self)
+        error = exc_info.exception
+        error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+        if isinstance(error, Retry):
+            self.send_event("task-retried", exception=str(error.exc or error), traceback="")
+        elif isinstance(error, AttemptFailed):
+            self.send_event("task-failed", exception=str(error), traceback="")
+        else:
+            orders().return_hints(self.hints)
+        log.debug("hint ended with an exception", task_id=self.id, reason=str(error))
+
+    @override
+    def on_timeout(self, soft: bool, _timeout: float) -> None:
+        """Do nothing: the process timeout is the lease keeper's."""
+
+    @override
+    def terminate(self, _pool: Any, signal: Any = None) -> None:
+        """Turn `AsyncResult.revoke(terminate=True)` into a request to cancel the task."""
+        orders().cancel(self.id)
+
+    @override
+    def cancel(self, _pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Do nothing: losing the broker does not stop an attempt."""
+
+
+_waiting: dict[str, PlatformRequest] = {}
+"""The request of each type that others may join; touched by Celery's loop alone."""
+
+
+def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """Give what takes the messages of a task type in; Celery asks for it at every connection.
+
+    With a lost connection Celery forgets the requests that wait.
+    """
+    hand_back_waiting(task.name)
+    take = default(task, app, consumer, **options)
+
+    def receive(
+        message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any
+    ) -> None:
+        first = _waiting.get(task.name)
+        if first is not None and first.join(message):
+            ack(celery_log, consumer.connection_errors)
+        else:
+            take(message, body, ack, reject, callbacks, **more)
+
+    return receive
+
+
+def hand_back_waiting(*types: str) -> None:
+    """Return what joined requests that will not go to the pool, of some types or of all."""
+    for task_type in types or tuple(_waiting):
+        if (request := _waiting.pop(task_type, None)) is not None:
+            request.hand_back()
