@@ -14,6 +14,7 @@ import contextvars
 import io
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
 from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction, sync_to_async
@@ -95,6 +96,7 @@ class ApiApplication(ASGIHandler):
         except TaskmillError as error:
             response = problem_response(error, request)
         else:
+            request.resolver_match = match
             response = await self._in_thread(request)
             if getattr(response, "wait", None) is not None and match is not None:
                 response = await _unless_gone(_wait(match, request, response), receive())
@@ -130,8 +132,7 @@ class ApiApplication(ASGIHandler):
     def _run_view(request: HttpRequest) -> HttpResponseBase:
         if request.path not in PROBES:
             request.get_host()
-        match = get_resolver().resolve(request.path_info)
-        request.resolver_match = match
+        match = request.resolver_match or get_resolver().resolve(request.path_info)
         view = getattr(match.func, "plain", match.func)
         response: HttpResponseBase = view(request, *match.args, **match.kwargs)
         if getattr(response, "wait", None) is None:
@@ -145,6 +146,7 @@ def api_application(site: Application) -> ApiApplication:
     return ApiApplication(site, threads=int(pool.get("max_size", 8)))
 
 
+@lru_cache(maxsize=256)
 def _resolved(path: str) -> ResolverMatch | None:
     try:
         return get_resolver().resolve(path)

@@ -132,7 +132,10 @@ def defaults_of(handler: Handler, *, queue: str) -> Defaults:
 
 
 def _first(*values: int | None) -> int:
-    return next(value for value in values if value is not None)
+    for value in values:
+        if value is not None:
+            return value
+    raise ValueError("the last one is never None")
 
 
 def checked_payload(handler: Handler, payload: Any, *, at: str = "") -> Any:

@@ -114,6 +114,8 @@ class Gate:
             room.take({quota: -amount for quota, amount in _cost(task, name, None).items()})
 
     def _rooms_of(self, task: NewTask) -> list[tuple[str, _Room]]:
+        if not self.rooms:
+            return []
         names = (tenant_scope(task.tenant_id), queue_scope(task.queue))
         return [(name, self.rooms[name]) for name in names if name in self.rooms]
 

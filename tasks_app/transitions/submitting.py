@@ -24,6 +24,7 @@ class NewTask:
 
     Attributes:
         payload: JSON values.
+        payload_bytes: of the payload as JSON; counted here.
         run_at: not before (aware), or None.
         delay_seconds: not before now plus this many seconds of the database clock, or None.
         queue_timeout: seconds it may wait for its first start, counted from when it may start.
@@ -40,6 +41,7 @@ class NewTask:
     payload: Any
     max_retry: int
     process_timeout: int
+    payload_bytes: int = field(init=False)
     id: uuid.UUID = field(default_factory=new_task_id)
     priority: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -64,10 +66,8 @@ class NewTask:
     traceparent: str = ""
     submitted_by: str = ""
 
-    @property
-    def payload_bytes(self) -> int:
-        """The size of the payload as JSON."""
-        return len(orjson.dumps(self.payload))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "payload_bytes", len(orjson.dumps(self.payload)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,7 @@ process_timeout int,
     retry_of uuid, parent uuid, schedule text, traceparent text, submitted_by text,
     payload_bytes int, root uuid, depth smallint, debounce_key text,
     debounce_seconds double precision"""
-
-_NAMES = [column.split()[0] for column in _COLUMNS.split(",")]
+"""Of the fields of `NewTask`, by their names."""
 
 _SUBMIT = f"""
 WITH incoming AS (
@@ -145,6 +144,5 @@ def insert_tasks(cursor: Cursor, tasks: Sequence[NewTask]) -> list[InsertedTask]
         DataError: a payload holds what jsonb cannot store (NUL characters); callers refuse these
             before.
     """
-    rows = [{name: getattr(task, name) for name in _NAMES} for task in tasks]
-    cursor.execute(_SUBMIT, {"rows": orjson.dumps(rows).decode()})
+    cursor.execute(_SUBMIT, {"rows": orjson.dumps(list(tasks)).decode()})
     return [InsertedTask(row[0], row[1], row[2]) for row in cursor.fetchall()]
