@@ -65,7 +65,7 @@ class SubmittingView(IdempotentPost, WaitingView):
 
     def accepted(self, submitted: Submitted) -> Answer:
         """Give the answer with the task object."""
-        row = find_task(tenant_id=self.caller.tenant_id, task_id=submitted.task_id)
+        row = find_task(tenant_id=self.caller.tenant_id, task_id=submitted.task_id, is_shown=True)
         return Answer(
             status=200 if submitted.is_existing else 202,
             body=task_object(row),

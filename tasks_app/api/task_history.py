@@ -77,7 +77,7 @@ class TaskResult(HistoryView):
             NotFinished: 409, wait for `done`.
             StateConflict: 409, it ended without a result; `error` says why.
         """
-        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id)
+        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id, is_shown=True)
         status = status_of(row["state"]).value
         if row["state"] not in FINISHED:
             raise NotFinished(status=status, retry_after=1)

@@ -63,7 +63,7 @@ class TaskView(ApiView):
 
     def task_response(self, status: int) -> Response:
         """Answer with the task as it is now."""
-        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id)
+        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id, is_shown=True)
         response = WaitingResponse(status=status)
         show_task(response, row)
         if status == 202:  # noqa: PLR2004 - HTTP status
@@ -157,7 +157,7 @@ class TaskDetail(TaskCancelling, WaitingView):
 
     def get(self, request: Request, **_: Any) -> Response:
         """Give the task; with `If-None-Match` and `Prefer: wait=N` once it changes."""
-        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id)
+        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id, is_shown=True)
         known = request.headers.get("If-None-Match")
         is_same = known is not None and _matches(known, row["version"])
         response = WaitingResponse()

@@ -94,7 +94,7 @@ async def _waited(
 
 
 def _settled(response: WaitingResponse, wait: Wait) -> WaitingResponse:
-    row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id)
+    row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id, is_shown=True)
     response["Preference-Applied"] = f"wait={int(wait.seconds)}"
     if response.status_code != ACCEPTED or row["state"] in FINISHED:
         response.status_code = 200

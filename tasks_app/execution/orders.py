@@ -33,7 +33,7 @@ class HandBackOrder:
 
 @dataclass(frozen=True, slots=True)
 class ReturnOrder:
-    """A child died with a message: what it had not yet claimed of it goes back."""
+    """A message will not be run, or not all of it: what nobody claimed goes back."""
 
     hints: tuple[tuple[uuid.UUID, int], ...]
 

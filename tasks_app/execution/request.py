@@ -98,7 +98,7 @@ class PlatformRequest(Request):
     def on_failure(self, exc_info: Any, *_: Any, **__: Any) -> None:
         """Tell those who watch Celery's events how the attempt ended.
 
-        A dead child is the lease keeper's business; what else its message named is returned.
+        A dead child, and what else it held, is the business of the child that takes its place.
         """
         task_ready(self)
         error = exc_info.exception
@@ -107,8 +107,6 @@ class PlatformRequest(Request):
             self.send_event("task-retried", exception=str(error.exc or error), traceback="")
         elif isinstance(error, AttemptFailed):
             self.send_event("task-failed", exception=str(error), traceback="")
-        else:
-            orders().return_hints(self.hints)
         log.debug("hint ended with an exception", task_id=self.id, reason=str(error))
 
     @override

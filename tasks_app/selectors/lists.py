@@ -91,7 +91,7 @@ def task_rows(*, tenant_id: int, wanted: TaskFilter, order: TaskOrder) -> list[d
     query, values = list_query(tenant_id=tenant_id, wanted=wanted, order=order, is_few=is_few)
     with connection.cursor() as cursor:
         cursor.execute(query, values)
-        return [task_row(row) for row in cursor.fetchall()]
+        return [task_row(row, is_shown=True) for row in cursor.fetchall()]
 
 
 def tasks_count(*, tenant_id: int, wanted: TaskFilter, cap: int = COUNT_CAP) -> int:

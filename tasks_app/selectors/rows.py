@@ -60,12 +60,24 @@ COLUMNS: Final = (
 SELECTED: Final = ", ".join(f"t.{name}" for name in COLUMNS)
 
 
-def task_row(values: Sequence[Any]) -> dict[str, Any]:
-    """Give a task's row by column name, JSON decoded, from values in the order of `COLUMNS`."""
+def task_row(values: Sequence[Any], *, is_shown: bool = False) -> dict[str, Any]:
+    """Give a task's row by column name, from values in the order of `COLUMNS`.
+
+    Args:
+        is_shown: keep JSON as the text that it is, for an answer that orjson writes: what is large
+            is not taken apart to be put together again, and no number loses a digit. Else it is
+            decoded.
+    """
     row = dict(zip(COLUMNS, values, strict=True))
+    change = as_stored if is_shown else decoded
     for name in JSON_COLUMNS:
-        row[name] = decoded(row[name])
+        row[name] = change(row[name])
     return row
+
+
+def as_stored(value: Any) -> Any:
+    """Give a jsonb value as orjson writes it without looking into it."""
+    return orjson.Fragment(value) if isinstance(value, str | bytes) else value
 
 
 def decoded(value: Any) -> Any:

@@ -20,8 +20,11 @@ WHERE t.id = ANY(%(ids)s) AND t.tenant_id = %(tenant)s
 """  # noqa: S608 - built from constants
 
 
-def find_task(*, tenant_id: int, task_id: uuid.UUID) -> dict[str, Any]:
+def find_task(*, tenant_id: int, task_id: uuid.UUID, is_shown: bool = False) -> dict[str, Any]:
     """Give a task's row.
+
+    Args:
+        is_shown: see `rows.task_row`.
 
     Raises:
         TaskNotFound: no such task of this tenant.
@@ -31,7 +34,7 @@ def find_task(*, tenant_id: int, task_id: uuid.UUID) -> dict[str, Any]:
         values = cursor.fetchone()
     if values is None:
         raise TaskNotFound
-    return task_row(values)
+    return task_row(values, is_shown=is_shown)
 
 
 def tasks_by_id(*, tenant_id: int, task_ids: list[uuid.UUID]) -> dict[uuid.UUID, dict[str, Any]]:

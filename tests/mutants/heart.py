@@ -131,13 +131,6 @@ HEART = (
         "AND queue_deadline IS NOT NULL",
     ),
     Mutant(
-        "what a dead child's message still named is not given back",
-        REQUEST,
-        "            orders().return_hints(self.hints)\n        log",
-        "            pass\n        log",
-        f"{BUNDLES}::test_a_child_that_dies_gives_the_rest_of_its_message_back_at_once",
-    ),
-    Mutant(
         "types whose attempts were lost travel together",
         "tasks_app/dispatch/bundles.py",
         "HAVING count(*) >= %(least)s AND bool_and(n.outcome IN ('success', 'failed'))",
