@@ -16,14 +16,12 @@ from typing_extensions import override
 from tasks_app.models import Queue, Tenant
 from tasks_app.selectors.queues import (
     COUNT_CAP,
-    forget_queue_defaults,
     queues_loaded,
     running_by_queue,
 )
-from tasks_app.selectors.quotas import forget_quotas
 from tasks_app.selectors.serving import unserved_queues
 from tasks_app.services.caller import Caller
-from tasks_app.services.queues import pause_queue, resume_queue, retry_failed
+from tasks_app.services.queues import pause_queue, queue_changed, resume_queue, retry_failed
 
 
 @admin.register(Queue)
@@ -68,12 +66,9 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
 
     @override
     def save_model(self, request: HttpRequest, obj: Queue, form: Any, change: bool) -> None:
-        """Save what was changed alone, for the dispatcher writes to the row meanwhile, and let this
-        process forget the defaults that it remembered.
-        """
+        """Save what was changed alone, for the dispatcher writes to the row meanwhile, and tell."""
         obj.save(update_fields=form.changed_data if change else None)
-        forget_queue_defaults()
-        forget_quotas()
+        queue_changed(obj.name, "taskmill_dispatch" if change else "taskmill_queues")
 
     @override
     def get_changelist_instance(self, request: HttpRequest) -> Any:

@@ -109,7 +109,7 @@ def create_queue(*, caller: Caller, wanted: NewQueue) -> None:
             Queue.objects.create(name=wanted.name, **wanted.columns())
     except IntegrityError as error:
         raise QueueExists(name=wanted.name) from error
-    _changed(wanted.name, channel="taskmill_queues")
+    queue_changed(wanted.name, channel="taskmill_queues")
     log.info("queue made", queue=wanted.name, actor=caller.actor)
 
 
@@ -122,7 +122,7 @@ def change_queue(*, caller: Caller, name: str, columns: Mapping[str, Any]) -> No
     know_queue(caller=caller, name=name)
     if columns:
         Queue.objects.filter(name=name).update(**columns)
-        _changed(name)
+        queue_changed(name)
         log.info("queue changed", queue=name, actor=caller.actor, fields=sorted(columns))
 
 
@@ -137,7 +137,10 @@ def know_queue(*, caller: Caller, name: str) -> None:
     Queue.objects.bulk_create([Queue(name=name)], ignore_conflicts=True)
 
 
-def _changed(name: str, channel: str = "taskmill_dispatch") -> None:
+def queue_changed(name: str, channel: str = "taskmill_dispatch") -> None:
+    """Let this process forget what it remembered of a queue's row, and ring for those that read it,
+    at the commit.
+    """
     forget_queue_defaults()
     forget_quotas()
     with connection.cursor() as cursor:
@@ -192,7 +195,7 @@ def pause_queue(*, caller: Caller, name: str, reason: str = "") -> bool:
     with connection.cursor() as cursor:
         cursor.execute(_PAUSE, {"name": name, "by": caller.actor, "reason": reason})
         is_new: bool = cursor.fetchone()[0] == 1
-    _changed(name)
+    queue_changed(name)
     _await_dispatch()
     taken = _take_hints_back(name)
     log.info("queue paused", queue=name, actor=caller.actor, taken_back=taken, is_new=is_new)
@@ -238,7 +241,7 @@ def resume_queue(*, caller: Caller, name: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(_RESUME, {"name": name, "by": caller.actor})
         is_new: bool = cursor.fetchone()[0] == 1
-    _changed(name)
+    queue_changed(name)
     log.info("queue resumed", queue=name, actor=caller.actor, is_new=is_new)
     return is_new
 

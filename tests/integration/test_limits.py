@@ -323,11 +323,12 @@ def test_what_a_key_has_parked_follows_the_end_of_its_holder_and_not_a_tour_of_a
         holder, follower = (make_task(tenant, queue=queue, **one) for _ in range(2))
         assert rounds(bench) == 1
         assert task_state(follower) == "blocked"
-        assert transitions.unblock_freed(cursor, since=since)[0] == 0
+        assert transitions.unblock_freed(cursor, since=since).count == 0
         finish(holder)
-        freed, now = transitions.unblock_freed(cursor, since=since)
-        assert (freed, task_state(follower)) == (1, "queued")
-        assert transitions.unblock_freed(cursor, since=now)[0] == 0
+        freed = transitions.unblock_freed(cursor, since=since)
+        assert (freed.count, task_state(follower)) == (1, "queued")
+        assert freed.now is not None
+        assert transitions.unblock_freed(cursor, since=freed.now).count == 0
         cursor.execute("ANALYZE taskmill_task")
         for statement, values, index in (
             (unblocking._FREED, {"since": since, "most": 1000}, "task_finished"),
@@ -348,7 +349,7 @@ def test_what_a_type_has_parked_follows_the_end_of_one_of_it(
         since = cursor.fetchone()[0]
         assert rounds(bench) == 2
         finish(tasks[0])
-        assert transitions.unblock_freed(cursor, since=since)[0] == 1
+        assert transitions.unblock_freed(cursor, since=since).count == 1
 
 
 def test_a_task_of_a_queue_without_workers_does_not_keep_a_rule_from_others(
