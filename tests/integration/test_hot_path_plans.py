@@ -85,6 +85,7 @@ def test_flows_are_found_and_picked_by_their_index_though_one_has_nearly_all(db:
         for _ in range(count)
     ]
     find: dict[str, Any] = {"queue": "q", "below": flows.ABOVE_ALL, "after": -1, "of_each": 16}
+    find |= {"passed_over": []}
     pick: dict[str, Any] = {"queue": "q", "priority": 0, "tenants": [noisy.id, quiet.id]}
     with connection.cursor() as cursor:
         transitions.insert_tasks(cursor, new[:-1])
