@@ -1,9 +1,9 @@
 """When the dispatch loop looks for parked tasks whose rule has room again.
 
-Often for the rules of what has ended, which costs little; and in a tour of all rules, which finds
-the others (a limit that was raised, an attempt that ended without its task), in a bounded share of
-the loop's time. Looks that find nothing follow ever more slowly, until a bell rings or a token of a
-rate is due: who frees slots or changes a limit rings.
+Often for the rules of what has ended and of limits that were changed, which costs little; and in a
+tour of all rules, which finds the others (a limit that was lifted, an attempt that ended without
+its task), in a bounded share of the loop's time. Looks that find nothing follow ever more slowly,
+until a bell rings or a token of a rate is due: who frees slots or changes a limit rings.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ MOST_RATES = 1000
 """Rates whose next token is awaited to the moment; the tour finds those of others."""
 
 JUST_AFTER_SECONDS = 0.001
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Unblocking:
@@ -89,7 +90,7 @@ class Unblocking:
         self._looked_at = started
         self._is_any = is_any_blocked(turn.connection.cursor())
         if not self._is_any:
-            self._since = None
+            self._since = NEVER
             self._rates.clear()
             self.at = monotonic() + self._poll_seconds
             return 0
@@ -111,11 +112,10 @@ class Unblocking:
         self.at = max(now + JUST_AFTER_SECONDS, min(self.at, due))
 
     def _freed(self, cursor: Any, now: float) -> int:
-        since = self._since or datetime.max.replace(tzinfo=UTC)
         due = [rule for rule, at in self._rates.items() if at <= now]
         for rule in due:
             del self._rates[rule]
-        found = transitions.unblock_freed(cursor, since=since, rates=due)
+        found = transitions.unblock_freed(cursor, since=self._since, rates=due)
         assert found.now is not None  # noqa: S101 - it says so
         self._since = found.now - LATE_COMMITS
         self._await_tokens(found)

@@ -11,6 +11,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddIndex(
+            model_name='limit',
+            index=models.Index(fields=['changed_at'], name='limit_changed'),
+        ),
         migrations.AddField(
             model_name='queue',
             name='max_share',

@@ -4,8 +4,8 @@ Called by the dispatch loop, in the transaction that holds its leader row. `unbl
 bounded number of rules, which it finds by jumping from one to the next in the index `task_blocked`,
 and the next call goes on from there: what it costs does not grow with what is parked.
 `unblock_freed` looks at the rules of what has ended since the last time, which are those that
-surely have room, and at those whose tokens are due; what it costs grows with what ends, and not
-with the number of full rules.
+surely have room, at those that were changed, and at those whose tokens are due; what it costs grows
+with what ends, and not with the number of full rules.
 
 A task that is let go names its rule in `let_go_by` until it is decided about, so that the rule's
 room is not given to others meanwhile. That holds within a queue alone: another queue may have no
@@ -51,12 +51,16 @@ SELECT blocked_by, queue, max_concurrency FROM place LIMIT %(most)s
 _FREED: Final = """
 WITH ended AS MATERIALIZED (
     SELECT tenant_id, concurrency_key, type FROM taskmill_task
-    WHERE finished_at > %(since)s ORDER BY finished_at DESC LIMIT %(most)s
+    WHERE finished_at > coalesce(%(since)s::timestamptz, taskmill_now() - interval '1 min')
+    ORDER BY finished_at DESC LIMIT %(most)s
 )
 SELECT taskmill_now(), ARRAY(
     SELECT 'slots/key/' || tenant_id || '/' || concurrency_key FROM ended
     WHERE concurrency_key IS NOT NULL
-    UNION SELECT 'slots/type/0/' || type FROM ended)
+    UNION SELECT 'slots/type/0/' || type FROM ended
+    UNION SELECT w.what || l.of || '/' || coalesce(l.tenant_id, 0) || '/' || l.name
+    FROM taskmill_limit l, (VALUES ('slots/'), ('rate/')) AS w(what)
+    WHERE l.changed_at > %(since)s::timestamptz)
 """
 
 _BLOCKED_BY: Final = """
@@ -138,13 +142,16 @@ def unblock(cursor: Cursor, *, after: Place = START, most: int = RULES_AT_A_TIME
     return Unblocked(count, place, tokens_in)
 
 
-def unblock_freed(cursor: Cursor, *, since: datetime, rates: Collection[str] = ()) -> Unblocked:
-    """Return parked tasks to the ready index whose key or type has had a task end, or whose rate
-    has a token again.
+def unblock_freed(
+    cursor: Cursor, *, since: datetime | None, rates: Collection[str] = ()
+) -> Unblocked:
+    """Return parked tasks to the ready index whose key or type has had a task end or a limit
+    changed, or whose rate has a token again.
 
     Args:
-        since: what ended before was seen by an earlier call. An end that commits later than others
-            may be missed, as may one of more than a thousand; `unblock` finds their rules.
+        since: what ended or was changed before was seen by an earlier call; None for what ended in
+            the last minute. An end that commits later than others may be missed, as may one of more
+            than a thousand, and a limit that was lifted; `unblock` finds their rules.
         rates: rules of rates to look at.
     """
     cursor.execute(_FREED, {"since": since, "most": MOST_ENDED})
