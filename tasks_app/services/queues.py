@@ -44,6 +44,8 @@ log = logger(__name__)
 DISPATCH_WAIT_SECONDS: Final = 0.5
 """How long a pause waits for a dispatch that is under way, and for rows that others have locked."""
 
+MAX_GRACE_SECONDS: Final = 3_153_600_000
+
 _LOOK_SECONDS: Final = 0.005
 
 WindowSize = Annotated[int, Field(ge=1, le=MAX_WINDOW)]
