@@ -28,21 +28,12 @@ RULED = "t.type, t.concurrency_key"
 ENDED = f"{MOVED}, t.worker, t.queued_at, t.started_at, {RULED}"
 """RETURNING list that `attempt()` and `RING_WHERE_FREED` need."""
 
-RING_WHERE_FREED = """(SELECT count(CASE WHEN pg_try_advisory_xact_lock(7263840156)
-            THEN pg_notify('taskmill_dispatch', '') END) FROM (
-        SELECT FROM (
-            SELECT 'slots/type/0/' || type AS rule FROM moved
-            UNION SELECT 'slots/key/' || tenant_id || '/' || concurrency_key FROM moved
-            WHERE concurrency_key IS NOT NULL
-        ) freed CROSS JOIN LATERAL (
-            SELECT FROM taskmill_task b WHERE b.state = 'blocked' AND b.blocked_by = freed.rule
-            ORDER BY b.blocked_by, b.queue, b.priority DESC, b.run_at, b.id LIMIT 1
-        ) parked LIMIT 1) ring)"""
+RING_WHERE_FREED = """taskmill_ring_for(ARRAY(
+        SELECT 'slots/type/0/' || type FROM moved
+        UNION SELECT 'slots/key/' || tenant_id || '/' || concurrency_key FROM moved
+        WHERE concurrency_key IS NOT NULL))"""
 """Column of the last SELECT of a statement that ends slots: rings for the dispatch loop where
 tasks are parked by a rule of a moved row. Without any it costs an index probe per rule.
-
-Commits that notify go one after the other. So of several at a time one rings: the loop looks again
-and again for a while after a bell, and sees what the others commit then.
 """
 
 PROCESSING_FROM = "CASE WHEN m.cancel_requested_at IS NULL THEN 'running' ELSE 'cancelling' END"

@@ -63,14 +63,7 @@ SELECT taskmill_now(), ARRAY(
     WHERE l.changed_at > %(since)s::timestamptz)
 """
 
-_BLOCKED_BY: Final = """
-SELECT p.blocked_by, p.queue, p.max_concurrency FROM unnest(%(rules)s::text[]) AS r(rule)
-CROSS JOIN LATERAL (
-    SELECT t.blocked_by, t.queue, t.max_concurrency FROM taskmill_task t
-    WHERE t.state = 'blocked' AND t.blocked_by = r.rule
-    ORDER BY t.blocked_by, t.queue, t.priority DESC, t.run_at, t.id LIMIT 1
-) p ORDER BY p.blocked_by
-"""
+_BLOCKED_BY: Final = "SELECT * FROM taskmill_parked_by(%(rules)s::text[]) ORDER BY 1"
 """The first queue of each rule; tasks that other queues have parked by it are found by the tour."""
 
 _LET_GO: Final = f"""

@@ -330,14 +330,10 @@ def test_what_a_key_has_parked_follows_the_end_of_its_holder_and_not_a_tour_of_a
         assert freed.now is not None
         assert transitions.unblock_freed(cursor, since=freed.now).count == 0
         cursor.execute("ANALYZE taskmill_task")
-        for statement, values, index in (
-            (unblocking._FREED, {"since": since, "most": 1000}, "task_finished"),
-            (unblocking._BLOCKED_BY, {"rules": ["slots/key/1/one"]}, "task_blocked"),
-        ):
-            cursor.execute(f"EXPLAIN {statement}", values)
-            plan = " ".join(row[0] for row in cursor.fetchall())
-            assert index in plan
-            assert "Seq Scan on taskmill_task" not in plan
+        cursor.execute(f"EXPLAIN {unblocking._FREED}", {"since": since, "most": 1000})
+        plan = " ".join(row[0] for row in cursor.fetchall())
+    assert "task_finished" in plan
+    assert "Seq Scan on taskmill_task" not in plan
 
 
 def test_what_a_limit_holds_follows_its_change_and_not_a_tour_of_all_keys(

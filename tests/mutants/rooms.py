@@ -1,0 +1,178 @@
+"""Mistakes in the share of slots that a tenant may hold, and in waking for freed slots."""
+
+from __future__ import annotations
+
+from tests.mutants.places import (
+    FAIRNESS,
+    FAIRNESS_ALONE,
+    LIMIT_RACES,
+    LIMITS,
+    MAX_SHARE,
+    MAX_SHARE_MIGRATION,
+    PLANS,
+    SHARING,
+    UNBLOCKING,
+    WAKING,
+    WAKING_TESTS,
+    Mutant,
+)
+
+ROOMS = (
+    Mutant(
+        "a tenant's share is not looked at",
+        SHARING,
+        "share(room, self.parties, most=self.most)",
+        "share(room, self.parties)",
+        f"{MAX_SHARE}::test_a_tenant_alone_leaves_the_slots_free_that_it_may_not_hold",
+    ),
+    Mutant(
+        "a tenant's share forgets the rounds before",
+        SHARING,
+        "        parties = transitions.read_out(cursor, queue=queue.name)\n",
+        "        parties: dict[Flow, Party] = {}\n",
+        f"{MAX_SHARE}::test_a_tenant_alone_leaves_the_slots_free_that_it_may_not_hold",
+    ),
+    Mutant(
+        "a tenant's share counts what runs alone",
+        "tasks_app/transitions/flows.py",
+        "    WHERE state = 'dispatched' AND queue = %(queue)s\n",
+        "    WHERE state = 'dispatched' AND queue = %(queue)s AND false\n",
+        f"{MAX_SHARE}::test_a_tenant_alone_leaves_the_slots_free_that_it_may_not_hold",
+    ),
+    Mutant(
+        "a tenant's share is read before the fence",
+        "tasks_app/dispatch/loop.py",
+        "            turn.leadership.fence(cursor)\n            for queue in ready:",
+        "            for queue in ready:",
+        f"{LIMIT_RACES}::test_slots_and_tokens_are_read_after_what_another_dispatch_took",
+    ),
+    Mutant(
+        "a grant counts not for the next one's share",
+        FAIRNESS,
+        "            has_out[name] += 1\n",
+        "",
+        f"{FAIRNESS_ALONE}::test_nobody_is_granted_more_than_may_be_out",
+    ),
+    Mutant(
+        "a share below one slot stops a tenant",
+        "tasks_app/dispatch/backlog.py",
+        "else max(1, self.slots * self.max_share // 100)",
+        "else self.slots * self.max_share // 100",
+        f"{MAX_SHARE}::test_one_slot_is_anybodys_however_small_the_share",
+    ),
+    Mutant(
+        "a tenant with its share hides smaller priorities",
+        SHARING,
+        "            passed_over=self._full(),\n",
+        "",
+        f"{MAX_SHARE}"
+        "::test_a_tenant_that_may_have_no_more_keeps_nobody_of_a_smaller_priority_waiting",
+    ),
+    Mutant(
+        "tenants with their share fill the look for flows",
+        "tasks_app/transitions/flows.py",
+        "        WHERE tenant_id <> ALL(%(passed_over)s::bigint[]) LIMIT",
+        "        WHERE cardinality(%(passed_over)s::bigint[]) >= 0 LIMIT",
+        f"{MAX_SHARE}"
+        "::test_a_tenant_that_may_have_no_more_keeps_nobody_of_a_smaller_priority_waiting",
+    ),
+    Mutant(
+        "a tenant with its share is forgotten until a bell",
+        SHARING,
+        "(below is not None or bool(self._full()))",
+        "(below is not None)",
+        f"{MAX_SHARE}::test_the_dispatcher_looks_again_soon_while_a_tenant_may_have_no_more",
+    ),
+    Mutant(
+        "a share is explained to other tenants",
+        "tasks_app/selectors/waiting.py",
+        "          AND a.queue = why.queue AND a.tenant_id = why.tenant_id) END AS share_used",
+        "          AND a.queue = why.queue) END AS share_used",
+        f"{MAX_SHARE}::test_a_waiting_task_says_that_its_tenant_holds_its_share",
+    ),
+    Mutant(
+        "an order by time takes a share and ignores it",
+        MAX_SHARE_MIGRATION,
+        "condition=models.Q(('max_share__isnull', True), ('order', 'priority'), _connector='OR')",
+        "condition=models.Q(('order', 'priority'), _negated=True)"
+        " | models.Q(('order', 'priority'))",
+        f"{MAX_SHARE}::test_orders_by_time_take_no_share",
+    ),
+    Mutant(
+        "nobody rings for a freed slot",
+        MAX_SHARE_MIGRATION,
+        "        PERFORM pg_notify('taskmill_dispatch', '');\n",
+        "        NULL;\n",
+        f"{WAKING_TESTS}::test_whatever_frees_a_slot_wakes_the_loop_for_what_is_parked_by_it",
+    ),
+    Mutant(
+        "every end rings",
+        MAX_SHARE_MIGRATION,
+        "IF EXISTS (SELECT FROM taskmill_parked_by(rules))",
+        "IF EXISTS (SELECT FROM taskmill_task WHERE state = 'blocked')",
+        f"{WAKING_TESTS}::test_ends_ring_only_where_something_is_parked_by_their_rule",
+    ),
+    Mutant(
+        "the end of a type's task rings for nobody",
+        "tasks_app/transitions/sql.py",
+        "SELECT 'slots/type/0/' || type FROM moved",
+        "SELECT 'slots/type/1/' || type FROM moved",
+        f"{WAKING_TESTS}::test_the_end_of_a_type_s_task_wakes_the_loop",
+    ),
+    Mutant(
+        "a finish reads what others have parked",
+        MAX_SHARE_MIGRATION,
+        "SET enable_sort = off SET enable_incremental_sort = off SET enable_seqscan = off AS",
+        "AS",
+        f"{PLANS}::test_what_is_parked_by_a_rule_is_found_by_the_index_whatever_the_statistics_say",
+    ),
+    Mutant(
+        "a bell changes nothing",
+        WAKING,
+        "        if turn.is_rung:\n",
+        "        if False:\n",
+        f"{WAKING_TESTS}::test_an_edited_limit_wakes_the_loop",
+    ),
+    Mutant(
+        "a limit edited in the admin is noticed by a poll",
+        "tasks_app/admin/limits.py",
+        "            limits_changed(cursor)\n",
+        "            pass\n",
+        f"{WAKING_TESTS}::test_limits_and_queues_edited_in_the_admin_wake_the_loop",
+    ),
+    Mutant(
+        "a queue edited in the admin is noticed by a poll",
+        "tasks_app/admin/queues.py",
+        '        queue_changed(obj.name, "taskmill_dispatch" if change else "taskmill_queues")\n',
+        "",
+        f"{WAKING_TESTS}::test_limits_and_queues_edited_in_the_admin_wake_the_loop",
+    ),
+    Mutant(
+        "looks that find nothing go on as before",
+        WAKING,
+        "else min(2 * self._rest, self._poll_seconds)",
+        "else LEAST_SECONDS",
+        f"{WAKING_TESTS}::test_looks_that_find_nothing_become_rare_and_begin_again_after_a_bell",
+    ),
+    Mutant(
+        "tokens are awaited by polls",
+        WAKING,
+        "                self._rates[rule] = now + wait\n",
+        "                pass\n",
+        f"{WAKING_TESTS}::test_a_token_is_used_when_it_is_due_without_a_poll",
+    ),
+    Mutant(
+        "a changed limit waits for the tour",
+        UNBLOCKING,
+        "    WHERE l.changed_at > %(since)s::timestamptz)",
+        "    WHERE l.changed_at < %(since)s::timestamptz)",
+        f"{LIMITS}::test_what_a_limit_holds_follows_its_change_and_not_a_tour_of_all_keys",
+    ),
+    Mutant(
+        "a new leader learns of ends by the tour",
+        UNBLOCKING,
+        "taskmill_now() - interval '1 min')",
+        "taskmill_now())",
+        f"{LIMITS}::test_a_new_leader_knows_what_ended_in_the_last_minute",
+    ),
+)
