@@ -3,9 +3,10 @@
 One PostgreSQL with everything durable on, and the real dispatch loop with a publisher that confirms
 at once. Each task is handed out, claimed and finished in this process, one after the other, without
 Celery: what is measured is the protocol. The kinds of load take turns, several times over, and the
-medians count; a ratio is within one run. Beside the rate stands the processor time of this process
-and its PostgreSQL backend per task, which other work on the machine disturbs less. The limits are never full, so that the cost of deciding is
-seen and not that of waiting. See docs/explanation/performance.md.
+medians count; a ratio is within one run. Beside the rate stands the processor time per task of this
+process and its PostgreSQL backend, which other work on the machine disturbs less. The limits are
+never full, so that the cost of deciding is seen and not that of waiting. See
+docs/explanation/performance.md.
 """
 
 from __future__ import annotations
