@@ -122,11 +122,10 @@ class Unblocking:
         return found.count
 
     def _await_tokens(self, found: transitions.Unblocked) -> None:
-        now = monotonic()
+        now, again = monotonic(), LEAST_SECONDS if found.count else self._rest
         for rule, seconds in found.tokens_in.items():
             if rule in self._rates or len(self._rates) < MOST_RATES:
-                wait = seconds + JUST_AFTER_SECONDS if seconds else self._rest
-                self._rates[rule] = now + wait
+                self._rates[rule] = now + (seconds + JUST_AFTER_SECONDS if seconds else again)
 
     def _tour(self, cursor: Any) -> int:
         started = monotonic()

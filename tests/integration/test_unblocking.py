@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from django.test import Client
 from psycopg import Connection
 
 from tasks_app import transitions
+from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.db import connect
 from tasks_app.dispatch import loop as dispatch_loop
@@ -215,6 +217,25 @@ def test_a_token_is_used_when_it_is_due_without_a_poll(
         wait_for(lambda: task_state(third) == "dispatched")
     assert (task_state(first), task_state(second)) == ("dispatched", "dispatched")
     assert looks() < 40, "and not 50 times a second"
+
+
+def test_after_a_token_was_used_its_rate_is_looked_at_again_at_once(
+    valkey: Any, queue: str, tenant: Tenant
+) -> None:
+    limit = Limit.objects.create(of="key", tenant=tenant, name="rated", rate="2/h")
+    tasks = [make_task(tenant, queue=queue, concurrency_key="rated") for _ in range(3)]
+    with dispatcher(dispatch_poll_seconds=NO_POLL_SECONDS) as bench:
+        looks = bench.work._unblocking
+        for _ in range(2):
+            looks.forget()
+            bench.round()
+        assert [task_state(one) for one in tasks] == ["dispatched", "dispatched", "blocked"]
+        [rule] = looks._rates
+        Limit.objects.filter(pk=limit.pk).update(spent=[])
+        looks._rest, looks._tour_at, looks._rates = NO_POLL_SECONDS, inf, {rule: 0.0}
+        looks.at = 0.0
+        assert bench.round().counts["unblocked"] == 1
+        assert looks._rates[rule] - monotonic() <= unblocking.LEAST_SECONDS
 
 
 def test_looks_that_find_nothing_become_rare_and_begin_again_after_a_bell(

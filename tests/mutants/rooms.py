@@ -157,9 +157,16 @@ ROOMS = (
     Mutant(
         "tokens are awaited by polls",
         WAKING,
-        "                self._rates[rule] = now + wait\n",
-        "                pass\n",
+        "            if rule in self._rates or len(self._rates) < MOST_RATES:\n",
+        "            if False:\n",
         f"{WAKING_TESTS}::test_a_token_is_used_when_it_is_due_without_a_poll",
+    ),
+    Mutant(
+        "the second token of a rate waits for a rare look",
+        WAKING,
+        "LEAST_SECONDS if found.count else self._rest",
+        "self._rest",
+        f"{WAKING_TESTS}::test_after_a_token_was_used_its_rate_is_looked_at_again_at_once",
     ),
     Mutant(
         "a changed limit waits for the tour",
