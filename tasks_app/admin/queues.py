@@ -48,7 +48,7 @@ class QueueActionForm(ActionForm):
     )
     grace_period = forms.CharField(
         required=False,
-        label="ended before, seconds (delete):",
+        label="Ended at least so many seconds ago (delete):",
         widget=forms.NumberInput(attrs={"min": 0, "style": "width: 8em"}),
     )
 
