@@ -78,6 +78,9 @@ class Unblocking:
 
     def _hurry(self, now: float) -> None:
         self._rest = LEAST_SECONDS
+        self._hurry_tour(now)
+
+    def _hurry_tour(self, now: float) -> None:
         self._tour_at = min(self._tour_at, max(now, self._tour_soonest))
 
     def run(self, turn: Turn) -> int:
@@ -119,6 +122,8 @@ class Unblocking:
         assert found.now is not None  # noqa: S101 - it says so
         self._since = found.now - LATE_COMMITS
         self._await_tokens(found)
+        if due and not found.count:  # perhaps the tasks of another queue may go
+            self._hurry_tour(now)
         return found.count
 
     def _await_tokens(self, found: transitions.Unblocked) -> None:

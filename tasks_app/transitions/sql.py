@@ -28,12 +28,13 @@ RULED = "t.type, t.concurrency_key"
 ENDED = f"{MOVED}, t.worker, t.queued_at, t.started_at, {RULED}"
 """RETURNING list that `attempt()` and `RING_WHERE_FREED` need."""
 
-RING_WHERE_FREED = """taskmill_ring_for(ARRAY(
+RING_WHERE_FREED = """(SELECT taskmill_ring_for(ARRAY(
         SELECT 'slots/type/0/' || type FROM moved
         UNION SELECT 'slots/key/' || tenant_id || '/' || concurrency_key FROM moved
-        WHERE concurrency_key IS NOT NULL))"""
+        WHERE concurrency_key IS NOT NULL)))"""
 """Column of the last SELECT of a statement that ends slots: rings for the dispatch loop where
-tasks are parked by a rule of a moved row. Without any it costs an index probe per rule.
+tasks are parked by a rule of a moved row. Without any it costs an index probe per rule. A SELECT of
+its own, so that it is called once and not for each row.
 """
 
 PROCESSING_FROM = "CASE WHEN m.cancel_requested_at IS NULL THEN 'running' ELSE 'cancelling' END"
