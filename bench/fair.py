@@ -87,7 +87,8 @@ SELECT gen_random_uuid(), %(tenant)s, 'bench.nap', %(queue)s, 0, 'queued', 1, 1,
     now(), now(), now(), now(), 60, '', '', '', '', '' FROM generate_series(1, %(waiting)s)
 """
 _WAITS = """
-SELECT extract(epoch FROM started_at - queued_at)::float8 FROM taskmill_task
+SELECT extract(epoch FROM started_at - queued_at)::float8,
+    extract(epoch FROM dispatched_at - queued_at)::float8 FROM taskmill_task
 WHERE id = ANY(%(ids)s) AND finished_at IS NOT NULL
 """
 _UNFINISHED = "SELECT id FROM taskmill_task WHERE id = ANY(%(ids)s) AND finished_at IS NULL"
@@ -191,9 +192,9 @@ class _Bench:
                 row: dict[str, Any] = {"round": number, "load": load.name}
                 self._steer("pause_queue")
                 wait_until("the end of what runs", lambda: not self._running())
-                row["alone"] = self._waits(load, ALONE, sizes)
+                row |= self._waits("alone", load, sizes)
                 with self._own_load(sizes):
-                    row["own"] = self._waits(load, ALONE, sizes)
+                    row |= self._waits("own", load, sizes)
                 self._steer("resume_queue")
                 for kind, share in (("beside", None), ("reserved", sizes.max_share)):
                     self._steer("change_queue", columns={"max_share": share})
@@ -205,9 +206,9 @@ class _Bench:
     def _beside(self, kind: str, load: Load, sizes: Sizes) -> dict[str, Any]:
         self._wait_for_noise(sizes)
         before, began = self.started(), monotonic()
-        waits = self._waits(load, BESIDE, sizes)
+        row = self._waits(kind, load, sizes, queue=BESIDE)
         pace = (self.started() - before) / (monotonic() - began)
-        return {kind: waits, f"noisy_per_second_{kind}": pace}
+        return row | {f"noisy_per_second_{kind}": pace}
 
     @contextmanager
     def _own_load(self, sizes: Sizes) -> Iterator[None]:
@@ -247,22 +248,26 @@ class _Bench:
         goal = self.started() + 5 * sizes.slots
         wait_until("the noisy tenant", lambda: self.started() >= goal)
 
-    def _waits(self, load: Load, queue: str, sizes: Sizes) -> list[float]:
-        """Submit the load and give the seconds that each task waited, in order of size."""
+    def _waits(
+        self, kind: str, load: Load, sizes: Sizes, *, queue: str = ALONE
+    ) -> dict[str, list[float]]:
+        """Submit the load and give the seconds that each task waited, in order of size; and those
+        until it was handed out, as `{kind}_handed_out`.
+        """
         ids: list[Any] = []
         began = monotonic()
         for number in range(load.times):
             sleep(max(0.0, began + number * load.every_seconds - monotonic()))
             ids += self._submit(load.tasks, queue, sizes.nap_seconds, self.connection)
-        found: list[float] = []
+        rows: list[tuple[float, float]] = []
 
         def is_done() -> bool:
-            rows = self.connection.execute(_WAITS, {"ids": ids}).fetchall()
-            found[:] = sorted(row[0] for row in rows)
-            return len(found) == len(ids)
+            rows[:] = self.connection.execute(_WAITS, {"ids": ids}).fetchall()
+            return len(rows) == len(ids)
 
         wait_until("the end of the quiet tenant's tasks", is_done, seconds=300)
-        return found
+        waits, handed_out = (sorted(row[place] for row in rows) for place in (0, 1))
+        return {kind: waits, f"{kind}_handed_out": handed_out}
 
     def _submit(
         self, count: int, queue: str, seconds: float, connection: psycopg.Connection[Any]
@@ -294,13 +299,17 @@ def _report(rows: Sequence[dict[str, Any]], sizes: Sizes, directory: Path) -> No
         f" {sizes.nap_seconds * 1000:.0f} ms; medians of {sizes.rounds} rounds;"
         f" load average {os.getloadavg()[0]:.1f}"
     )
-    print("| load of the quiet tenant | p50 | p95 | to alone | to own load | noisy, tasks/s |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| load of the quiet tenant | p50 | p95 | to alone | to own load"
+        " | handed out, p50, p95 | noisy, tasks/s |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for load in sizes.loads:
         mine = [row for row in rows if row["load"] == load.name]
         for kind, title in zip(KINDS, TITLES, strict=True):
-            p50, p95 = (
-                statistics.median(_at(row[kind], share) for row in mine) * 1000
+            p50, p95, out50, out95 = (
+                statistics.median(_at(row[what], share) for row in mine) * 1000
+                for what in (kind, f"{kind}_handed_out")
                 for share in (0.5, 0.95)
             )
             to_alone, to_own = (
@@ -311,7 +320,7 @@ def _report(rows: Sequence[dict[str, Any]], sizes: Sizes, directory: Path) -> No
             pace = f"{statistics.median(paces):.1f}" if paces else "-"
             print(
                 f"| {load.name}, {title} | {p50:.0f} ms | {p95:.0f} ms"
-                f" | {to_alone:.2f} | {to_own:.2f} | {pace} |"
+                f" | {to_alone:.2f} | {to_own:.2f} | {out50:.0f}, {out95:.0f} ms | {pace} |"
             )
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / f"fair-{strftime('%Y%m%d-%H%M%S')}.jsonl").open("w") as file:

@@ -32,6 +32,7 @@ from tests.processes import wait_for
 pytestmark = pytest.mark.django_db(transaction=True)
 KEY: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 1}
 FAULT = orjson.dumps(ERROR | {"attempt": 1}).decode()
+FEW_LOOKS = 3
 NO_POLL_SECONDS = 60.0
 """Longer than a test waits: what happens sooner was rung for, or foreseen."""
 
@@ -55,11 +56,15 @@ def parked(tenant: Tenant, queue: str) -> tuple[uuid.UUID, uuid.UUID]:
 
 @contextmanager
 def sleeping_loop() -> Iterator[Callable[[], int]]:
-    """Run the dispatch loop, which wakes for bells alone; gives how often it has looked."""
+    """Run the dispatch loop as if it had long found nothing: after a few looks it wakes for bells
+    alone, and for tokens. Gives how often it has looked.
+    """
     looks: list[float] = []
 
     class Counted(unblocking.Unblocking):
         def _plan(self, freed: int) -> None:
+            if len(looks) >= FEW_LOOKS:
+                self._rest = self._poll_seconds
             super()._plan(freed)
             looks.append(self.at)
 
@@ -71,8 +76,7 @@ def sleeping_loop() -> Iterator[Callable[[], int]]:
 
 
 def wait_until_it_rests(looks: Callable[[], int]) -> None:
-    """Wait until the looks have become rare: seven doublings of 20 ms."""
-    wait_for(lambda: looks() >= 7)
+    wait_for(lambda: looks() >= FEW_LOOKS + 2)
 
 
 def succeed(task_id: uuid.UUID) -> None:
