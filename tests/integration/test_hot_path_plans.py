@@ -79,7 +79,8 @@ def test_a_finish_finds_its_rows_by_the_key(dispatched: None, statement: str) ->
 def test_what_is_parked_by_a_rule_is_found_by_the_index_whatever_the_statistics_say() -> None:
     tenant = make_tenant()
     with connection.cursor() as cursor:
-        make_task(tenant, state="dispatched")
+        for _ in range(50):
+            make_task(tenant, state="dispatched")
         cursor.execute("ANALYZE taskmill_task")
         for number in range(100):
             make_task(tenant, state="blocked", concurrency_key=f"k{number % 9}", max_concurrency=1)
