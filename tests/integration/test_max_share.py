@@ -108,6 +108,24 @@ def test_a_tenant_that_may_have_no_more_keeps_nobody_of_a_smaller_priority_waiti
     assert list(found.values()) == [2] * 4
 
 
+def test_tenants_that_may_have_no_more_do_not_fill_the_look_for_flows(
+    bench: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "MOST_TENANTS", 1)
+    queue = new_queue()
+    Queue.objects.create(name=queue, max_share=2)
+    make_worker(queue, slots=40)
+    for tenant in [make_tenant() for _ in range(30)]:
+        many(2, tenant, queue)
+    rounds(bench, 6)
+    assert set(out(queue).values()) == {1}
+    for task in Task.objects.filter(queue=queue, state="dispatched"):
+        claim(task.id)
+    mine = make_task(make_tenant("quiet"), queue=queue)
+    bench.round()
+    assert task_state(mine) == "dispatched"
+
+
 def test_the_dispatcher_looks_again_soon_while_a_tenant_may_have_no_more(
     bench: Dispatcher, queue: str
 ) -> None:

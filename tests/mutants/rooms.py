@@ -73,8 +73,7 @@ ROOMS = (
         "tasks_app/transitions/flows.py",
         "        WHERE tenant_id <> ALL(%(passed_over)s::bigint[]) LIMIT",
         "        WHERE cardinality(%(passed_over)s::bigint[]) >= 0 LIMIT",
-        f"{MAX_SHARE}"
-        "::test_a_tenant_that_may_have_no_more_keeps_nobody_of_a_smaller_priority_waiting",
+        f"{MAX_SHARE}::test_tenants_that_may_have_no_more_do_not_fill_the_look_for_flows",
     ),
     Mutant(
         "a tenant with its share is forgotten until a bell",
