@@ -22,7 +22,7 @@ BEGIN
 END $$
 """
 RING_FOR = """
-CREATE FUNCTION taskmill_ring_for(rules text[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION taskmill_ring_for(rules text[]) RETURNS void LANGUAGE plpgsql STRICT AS $$
 BEGIN
     IF EXISTS (SELECT FROM taskmill_parked_by(rules))
         AND pg_try_advisory_xact_lock(7263840156) THEN

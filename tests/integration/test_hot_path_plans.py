@@ -93,12 +93,14 @@ def test_what_is_parked_by_a_rule_is_found_by_the_index_whatever_the_statistics_
 @pytest.mark.django_db(transaction=True)
 def test_a_finish_of_many_asks_once_what_is_parked() -> None:
     tenant = make_tenant()
-    tasks = [make_task(tenant, state="running") for _ in range(5)]
-    with connection.cursor() as cursor:
-        used = scans(cursor, "task_blocked")
-        ended = [transitions.Success(id=task_id, epoch=1, result="null") for task_id in tasks]
-        assert len(transitions.succeed(cursor, ended)) == 5
-        assert scans(cursor, "task_blocked") - used == 1
+    key: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 9}
+    for rules, probes in ((key, 1), ({}, 0)):
+        tasks = [make_task(tenant, state="running", **rules) for _ in range(5)]
+        with connection.cursor() as cursor:
+            used = scans(cursor, "task_blocked")
+            ended = [transitions.Success(id=task_id, epoch=1, result="null") for task_id in tasks]
+            assert len(transitions.succeed(cursor, ended)) == 5
+            assert scans(cursor, "task_blocked") - used == probes
 
 
 def scans(cursor: Any, index: str) -> int:

@@ -114,8 +114,8 @@ ROOMS = (
     Mutant(
         "the end of a type's task rings for nobody",
         "tasks_app/transitions/sql.py",
-        "SELECT 'slots/type/0/' || type FROM moved",
-        "SELECT 'slots/type/1/' || type FROM moved",
+        "SELECT 'slots/type/0/' || type AS rule FROM moved",
+        "SELECT 'slots/type/1/' || type AS rule FROM moved",
         f"{WAKING_TESTS}::test_the_end_of_a_type_s_task_wakes_the_loop",
     ),
     Mutant(
