@@ -2,7 +2,9 @@
 
 One PostgreSQL with everything durable on, Valkey, the real engine and a real worker. The noisy
 tenant has a backlog that outlasts the run. The quiet tenant submits the same load in turns: alone
-(the noisy one's queue is paused) and beside it. Waits are from ready to start, by the database's
+(the noisy one's queue is paused); alone with as many more tasks of its own under way as there are
+slots, so that these are as busy and nothing waits for shares; beside the noisy one; and beside it
+where that may hold `max_share` of the slots. Waits are from ready to start, by the database's
 clock; a ratio is within one run. Tasks sleep, so that slots are short and not the processor. See
 docs/explanation/performance.md.
 """
@@ -14,7 +16,9 @@ import json
 import os
 import statistics
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +33,8 @@ from tests.environment import RUN_DIRECTORY
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ALONE, BESIDE = "alone", "shared"
+KINDS = ("alone", "own", "beside", "reserved")
+TITLES = ("alone", "with own load", "beside", "beside, slots reserved")
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,14 @@ class Sizes:
     Attributes:
         waiting: tasks of the noisy tenant.
         nap_seconds: that each task takes.
+        max_share: percent of the slots that the noisy tenant may hold in the last turns.
     """
 
     waiting: int = 100_000
     slots: int = 8
     nap_seconds: float = 0.1
     rounds: int = 3
+    max_share: int = 88
     loads: tuple[Load, ...] = (
         Load("batches of 24", 24, 10, 1.5),
         Load("single tasks", 1, 60, 0.25),
@@ -65,6 +73,7 @@ QUICK = Sizes(
     slots=2,
     nap_seconds=0.05,
     rounds=1,
+    max_share=50,
     loads=(Load("batches of 4", 4, 2, 0.4), Load("single tasks", 1, 3, 0.1)),
 )
 
@@ -78,9 +87,11 @@ SELECT gen_random_uuid(), %(tenant)s, 'bench.nap', %(queue)s, 0, 'queued', 1, 1,
     now(), now(), now(), now(), 60, '', '', '', '', '' FROM generate_series(1, %(waiting)s)
 """
 _WAITS = """
-SELECT extract(epoch FROM started_at - queued_at)::float8 FROM taskmill_task
+SELECT extract(epoch FROM started_at - queued_at)::float8,
+    extract(epoch FROM dispatched_at - queued_at)::float8 FROM taskmill_task
 WHERE id = ANY(%(ids)s) AND finished_at IS NOT NULL
 """
+_UNFINISHED = "SELECT id FROM taskmill_task WHERE id = ANY(%(ids)s) AND finished_at IS NULL"
 _STARTED = "SELECT count(*) FROM taskmill_task WHERE tenant_id = %(noisy)s AND state <> 'queued'"
 
 
@@ -150,6 +161,7 @@ class _Bench:
     def __init__(self, url: str) -> None:
         from tasks_app.models import Queue, Tenant
 
+        self._url = url
         self.connection = psycopg.connect(url, autocommit=True)
         self.noisy, self.quiet = (
             Tenant.objects.create(slug=name, name=name).pk for name in ("noisy", "quiet")
@@ -173,31 +185,60 @@ class _Bench:
         return self.started() > 0
 
     def measure(self, sizes: Sizes) -> list[dict[str, Any]]:
-        """Give a row for each round and load: the waits alone and beside the noisy tenant."""
+        """Give a row for each round and load: the waits of each kind, in turn."""
         rows = []
         for number in range(sizes.rounds):
             for load in sizes.loads:
+                row: dict[str, Any] = {"round": number, "load": load.name}
                 self._steer("pause_queue")
-                alone = self._waits(load, ALONE, sizes)
+                wait_until("the end of what runs", lambda: not self._running())
+                row |= self._waits("alone", load, sizes)
+                with self._own_load(sizes):
+                    row |= self._waits("own", load, sizes)
                 self._steer("resume_queue")
-                self._wait_for_noise(sizes)
-                before, began = self.started(), monotonic()
-                beside = self._waits(load, BESIDE, sizes)
-                pace = (self.started() - before) / (monotonic() - began)
-                rows.append(
-                    {"round": number, "load": load.name, "alone": alone, "beside": beside}
-                    | {"noisy_per_second": pace}
-                )
+                for kind, share in (("beside", None), ("reserved", sizes.max_share)):
+                    self._steer("change_queue", columns={"max_share": share})
+                    row |= self._beside(kind, load, sizes)
+                self._steer("change_queue", columns={"max_share": None})
+                rows.append(row)
         return rows
 
-    def _steer(self, use_case: str) -> None:
+    def _beside(self, kind: str, load: Load, sizes: Sizes) -> dict[str, Any]:
+        self._wait_for_noise(sizes)
+        before, began = self.started(), monotonic()
+        row = self._waits(kind, load, sizes, queue=BESIDE)
+        pace = (self.started() - before) / (monotonic() - began)
+        return row | {f"noisy_per_second_{kind}": pace}
+
+    @contextmanager
+    def _own_load(self, sizes: Sizes) -> Iterator[None]:
+        """Keep as many other tasks of the quiet tenant under way as there are slots."""
+        is_over = threading.Event()
+
+        def keep() -> None:
+            live: list[Any] = []
+            with psycopg.connect(self._url, autocommit=True) as connection:
+                while not is_over.wait(0.005):
+                    rows = connection.execute(_UNFINISHED, {"ids": live}).fetchall()
+                    live = [row[0] for row in rows]
+                    missing = sizes.slots - len(live)
+                    if missing:
+                        live += self._submit(missing, ALONE, sizes.nap_seconds, connection)
+
+        with ThreadPoolExecutor(1) as pool:
+            keeping = pool.submit(keep)
+            try:
+                yield
+            finally:
+                is_over.set()
+                keeping.result(60)
+
+    def _steer(self, use_case: str, **values: Any) -> None:
         from tasks_app.services import queues
         from tasks_app.services.caller import Caller
 
         caller = Caller(tenant_id=self.quiet, actor="bench")
-        getattr(queues, use_case)(caller=caller, name=BESIDE)
-        if use_case == "pause_queue":
-            wait_until("the end of what runs", lambda: not self._running())
+        getattr(queues, use_case)(caller=caller, name=BESIDE, **values)
 
     def _running(self) -> bool:
         query = "SELECT FROM taskmill_task WHERE state IN ('running', 'dispatched') LIMIT 1"
@@ -207,24 +248,30 @@ class _Bench:
         goal = self.started() + 5 * sizes.slots
         wait_until("the noisy tenant", lambda: self.started() >= goal)
 
-    def _waits(self, load: Load, queue: str, sizes: Sizes) -> list[float]:
-        """Submit the load and give the seconds that each task waited, in order of size."""
+    def _waits(
+        self, kind: str, load: Load, sizes: Sizes, *, queue: str = ALONE
+    ) -> dict[str, list[float]]:
+        """Submit the load and give the seconds that each task waited, in order of size; and those
+        until it was handed out, as `{kind}_handed_out`.
+        """
         ids: list[Any] = []
         began = monotonic()
         for number in range(load.times):
             sleep(max(0.0, began + number * load.every_seconds - monotonic()))
-            ids += self._submit(load.tasks, queue, sizes.nap_seconds)
-        found: list[float] = []
+            ids += self._submit(load.tasks, queue, sizes.nap_seconds, self.connection)
+        rows: list[tuple[float, float]] = []
 
         def is_done() -> bool:
-            rows = self.connection.execute(_WAITS, {"ids": ids}).fetchall()
-            found[:] = sorted(row[0] for row in rows)
-            return len(found) == len(ids)
+            rows[:] = self.connection.execute(_WAITS, {"ids": ids}).fetchall()
+            return len(rows) == len(ids)
 
         wait_until("the end of the quiet tenant's tasks", is_done, seconds=300)
-        return found
+        waits, handed_out = (sorted(row[place] for row in rows) for place in (0, 1))
+        return {kind: waits, f"{kind}_handed_out": handed_out}
 
-    def _submit(self, count: int, queue: str, seconds: float) -> list[Any]:
+    def _submit(
+        self, count: int, queue: str, seconds: float, connection: psycopg.Connection[Any]
+    ) -> list[Any]:
         from tasks_app import transitions
 
         new = [
@@ -238,7 +285,7 @@ class _Bench:
             )
             for _ in range(count)
         ]
-        transitions.insert_tasks(self.connection.cursor(), new)
+        transitions.insert_tasks(connection.cursor(), new)
         return [task.id for task in new]
 
 
@@ -252,20 +299,29 @@ def _report(rows: Sequence[dict[str, Any]], sizes: Sizes, directory: Path) -> No
         f" {sizes.nap_seconds * 1000:.0f} ms; medians of {sizes.rounds} rounds;"
         f" load average {os.getloadavg()[0]:.1f}"
     )
-    print("| load of the quiet tenant | p50 alone | p50 beside | p95 alone | p95 beside | ratio |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| load of the quiet tenant | p50 | p95 | to alone | to own load"
+        " | handed out, p50, p95 | noisy, tasks/s |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for load in sizes.loads:
         mine = [row for row in rows if row["load"] == load.name]
-        cells = [
-            statistics.median(_at(row[kind], share) for row in mine) * 1000
-            for share in (0.5, 0.95)
-            for kind in ("alone", "beside")
-        ]
-        ratio = statistics.median(
-            _at(row["beside"], 0.95) / _at(row["alone"], 0.95) for row in mine
-        )
-        shown = " | ".join(f"{cell:.0f} ms" for cell in cells)
-        print(f"| {load.name} | {shown} | {ratio:.2f} |")
+        for kind, title in zip(KINDS, TITLES, strict=True):
+            p50, p95, out50, out95 = (
+                statistics.median(_at(row[what], share) for row in mine) * 1000
+                for what in (kind, f"{kind}_handed_out")
+                for share in (0.5, 0.95)
+            )
+            to_alone, to_own = (
+                statistics.median(_at(row[kind], 0.95) / _at(row[other], 0.95) for row in mine)
+                for other in ("alone", "own")
+            )
+            paces = [row[f"noisy_per_second_{kind}"] for row in mine if kind in KINDS[2:]]
+            pace = f"{statistics.median(paces):.1f}" if paces else "-"
+            print(
+                f"| {load.name}, {title} | {p50:.0f} ms | {p95:.0f} ms"
+                f" | {to_alone:.2f} | {to_own:.2f} | {out50:.0f}, {out95:.0f} ms | {pace} |"
+            )
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / f"fair-{strftime('%Y%m%d-%H%M%S')}.jsonl").open("w") as file:
         for row in rows:

@@ -125,12 +125,14 @@ class Turn:
         leadership: for `fence()` in transactions that only the leader may commit.
         stop: to be tested between steps of a long round.
         health: how long the database has answered continuously, standby time included.
+        is_rung: whether a bell has rung since the last round, or may have.
     """
 
     connection: Connection
     leadership: Leadership
     stop: Stop
     health: Health
+    is_rung: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,7 @@ class Loop:
         self._led: Leadership | None = None
         self._renew_at = 0.0
         self._backoff_seconds = 0.0
+        self._is_rung = True
         self._log = log.bind(loop=work.name)
 
     def run(self) -> None:
@@ -255,7 +258,9 @@ class Loop:
             leadership=self._led,
             stop=self._stop,
             health=self._health,
+            is_rung=self._is_rung,
         )
+        self._is_rung = True
         try:
             done = self.work.run_once(turn)
         except LeadershipLost:
@@ -269,7 +274,8 @@ class Loop:
             self._log.debug("did a round", **done.counts)
         renew_in = max(0.0, self._renew_at - monotonic())
         if done.wait_seconds > 0:
-            wait_for_bell(connection, self._stop, min(done.wait_seconds, renew_in))
+            seconds = min(done.wait_seconds, renew_in)
+            self._is_rung = wait_for_bell(connection, self._stop, seconds)
 
     def _step_down(self, connection: Connection) -> None:
         self._log.warning("leads no more", holder=self.holder)

@@ -80,6 +80,7 @@ class Dispatcher:
         self.holder = uuid.uuid4().hex
         self.stop = Stop()
         self.lead: Leadership | None = None
+        self.is_rung = False
 
     def take(self, *, lease_seconds: float = 60.0) -> bool:
         """Try to take the leadership."""
@@ -97,7 +98,11 @@ class Dispatcher:
             assert self.take()
         assert self.lead is not None
         turn = Turn(
-            connection=self.connection, leadership=self.lead, stop=self.stop, health=Health(5.0)
+            connection=self.connection,
+            leadership=self.lead,
+            stop=self.stop,
+            health=Health(5.0),
+            is_rung=self.is_rung,
         )
         return self.work.run_once(turn)
 

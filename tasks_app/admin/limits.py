@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import connection
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from typing_extensions import override
 
 from tasks_app.models import Limit
+from tasks_app.services.limits import limits_changed
 
 
 @admin.register(Limit)
@@ -50,8 +52,10 @@ class LimitAdmin(admin.ModelAdmin[Limit]):
 
     @override
     def save_model(self, request: HttpRequest, obj: Limit, form: Any, change: bool) -> None:
-        """Save what was changed alone: the dispatcher writes to the row meanwhile."""
+        """Save what was changed alone, for the dispatcher writes to the row meanwhile, and ring."""
         obj.changed_by = f"admin:{request.user.get_username()}"[:120]
         obj.changed_at = Now()
         named = ("changed_by", "changed_at")
         obj.save(update_fields=[*form.changed_data, *named] if change else None)
+        with connection.cursor() as cursor:
+            limits_changed(cursor)

@@ -1,13 +1,16 @@
-"""The admin's queue board: what waits and runs where, settings, pause, resume, retry of the failed.
+"""The admin's queue board: what waits and runs where, settings, pause, resume, retry of the failed,
+deletion of the finished.
 
 Numbers here are of all tenants, unlike those of the API.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -16,14 +19,51 @@ from typing_extensions import override
 from tasks_app.models import Queue, Tenant
 from tasks_app.selectors.queues import (
     COUNT_CAP,
-    forget_queue_defaults,
     queues_loaded,
     running_by_queue,
 )
-from tasks_app.selectors.quotas import forget_quotas
 from tasks_app.selectors.serving import unserved_queues
 from tasks_app.services.caller import Caller
-from tasks_app.services.queues import pause_queue, resume_queue, retry_failed
+from tasks_app.services.queues import (
+    MAX_GRACE_SECONDS,
+    clean_queue,
+    pause_queue,
+    queue_changed,
+    resume_queue,
+    retry_failed,
+)
+from tasks_app.states import FINISHED
+
+STATUSES: Final = sorted(FINISHED)
+
+
+class QueueActionForm(ActionForm):
+    """What is said beside an action; read anew by those that need it, which say what is wrong."""
+
+    reason = forms.CharField(required=False, label="Reason (pause):")
+    status = forms.CharField(
+        required=False,
+        label="Status (delete):",
+        widget=forms.Select(choices=[("", "---"), *((one, one) for one in STATUSES)]),
+    )
+    grace_period = forms.CharField(
+        required=False,
+        label="Ended at least so many seconds ago (delete):",
+        widget=forms.NumberInput(attrs={"min": 0, "style": "width: 8em"}),
+    )
+
+
+class PauseForm(forms.Form):
+    """Why queues are paused."""
+
+    reason = forms.CharField(required=False, max_length=500)
+
+
+class CleanForm(forms.Form):
+    """Which finished tasks of queues to delete."""
+
+    status = forms.ChoiceField(choices=[(one, one) for one in STATUSES])
+    grace_period = forms.FloatField(min_value=0, max_value=MAX_GRACE_SECONDS)
 
 
 @admin.register(Queue)
@@ -45,7 +85,8 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
     list_filter = ("is_paused",)
     search_fields = ("name", "description")
     ordering = ("name",)
-    actions = ("pause_selected", "resume_selected", "retry_failed_of_selected")
+    action_form = QueueActionForm
+    actions = ("pause_selected", "resume_selected", "retry_failed_of_selected", "clean_selected")
     readonly_fields = ("is_paused", "paused_by", "paused_at", "pause_reason", "created_at")
 
     @override
@@ -68,12 +109,9 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
 
     @override
     def save_model(self, request: HttpRequest, obj: Queue, form: Any, change: bool) -> None:
-        """Save what was changed alone, for the dispatcher writes to the row meanwhile, and let this
-        process forget the defaults that it remembered.
-        """
+        """Save what was changed alone, for the dispatcher writes to the row meanwhile, and tell."""
         obj.save(update_fields=form.changed_data if change else None)
-        forget_queue_defaults()
-        forget_quotas()
+        queue_changed(obj.name, "taskmill_dispatch" if change else "taskmill_queues")
 
     @override
     def get_changelist_instance(self, request: HttpRequest) -> Any:
@@ -119,8 +157,13 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
     @admin.action(description="Pause the selected queues", permissions=["steer"])
     def pause_selected(self, request: HttpRequest, queryset: QuerySet[Queue]) -> None:
         """Stop starts; what runs goes on."""
+        form = PauseForm(request.POST)
+        if not form.is_valid():
+            self.message_user(request, form.errors.as_text(), messages.ERROR)
+            return
+        reason = form.cleaned_data["reason"] or "paused in the admin"
         for queue in queryset:
-            pause_queue(caller=_caller(request), name=queue.name, reason="paused in the admin")
+            pause_queue(caller=_caller(request), name=queue.name, reason=reason)
         self.message_user(request, f"{len(queryset)} paused.", messages.SUCCESS)
 
     @admin.action(description="Resume the selected queues", permissions=["steer"])
@@ -142,6 +185,29 @@ class QueueAdmin(admin.ModelAdmin[Queue]):
             for tenant_id in tenants
         )
         self.message_user(request, f"{count} queued again.", messages.SUCCESS)
+
+    @admin.action(
+        description="Delete finished tasks of the selected queues", permissions=["operate"]
+    )
+    def clean_selected(self, request: HttpRequest, queryset: QuerySet[Queue]) -> None:
+        """Delete tasks of all tenants that ended with a status long enough ago, with their history,
+        at most 10,000 of each.
+        """
+        form = CleanForm(request.POST)
+        if not form.is_valid():
+            self.message_user(request, form.errors.as_text(), messages.ERROR)
+            return
+        chosen = {
+            "state": form.cleaned_data["status"],
+            "grace_seconds": form.cleaned_data["grace_period"],
+        }
+        tenants = list(Tenant.objects.values_list("pk", flat=True))
+        count = sum(
+            clean_queue(caller=_caller(request, tenant_id), name=queue.name, **chosen)
+            for queue in queryset
+            for tenant_id in tenants
+        )
+        self.message_user(request, f"{count} deleted.", messages.SUCCESS)
 
 
 def _caller(request: HttpRequest, tenant_id: int = 0) -> Caller:

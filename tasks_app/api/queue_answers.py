@@ -27,6 +27,9 @@ class Queue(BaseModel):
     ageing_seconds: int | None = Field(
         description="After so long a task gets its turn though others of a larger priority wait."
     )
+    max_share: int | None = Field(
+        description="Most of its slots that tasks of one tenant may hold, in percent."
+    )
     window_least: int | None = Field(description="Fewest tasks handed to the broker ahead.")
     window_most: int | None = Field(description="Most tasks handed to the broker ahead.")
     concurrency: int | None = Field(description="Most tasks handed out or running at a time.")

@@ -27,7 +27,6 @@ NAME: Final = Parameter(
     description="The queue's name.",
     schema={"type": "string", "maxLength": 100},
 )
-MAX_GRACE_SECONDS: Final = 3_153_600_000
 
 
 class QueuePause(Strict):
@@ -39,7 +38,7 @@ class QueuePause(Strict):
 class QueueClean(Strict):
     """Which finished tasks of a queue to delete."""
 
-    grace_period: Annotated[float, Field(ge=0, le=MAX_GRACE_SECONDS)] = Field(
+    grace_period: Annotated[float, Field(ge=0, le=queues.MAX_GRACE_SECONDS)] = Field(
         description="Seconds since their end; younger ones stay."
     )
     status: Literal["success", "failed", "error", "cancelled", "timeout"]

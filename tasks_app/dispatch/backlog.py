@@ -30,6 +30,7 @@ class ReadyQueue:
         is_layered: whether it goes by priority and ready tasks are of several priorities.
         is_shared: whether it goes by priority and ready tasks of one priority are of several flows.
         running: its tasks that run; counted where flows share now or did lately, else None.
+        max_share: percent of the slots that one tenant may hold, or None for all.
     """
 
     name: str
@@ -45,6 +46,12 @@ class ReadyQueue:
     is_layered: bool = False
     is_shared: bool = False
     running: int | None = None
+    max_share: int | None = None
+
+    @property
+    def most_of_tenant(self) -> int | None:
+        """Tasks that a tenant may have handed out or running; None for any number."""
+        return None if self.max_share is None else max(1, self.slots * self.max_share // 100)
 
 
 LEVELS = 8
@@ -89,12 +96,12 @@ SELECT r.queue, coalesce(s.slots, 0), (SELECT count(*) FROM taskmill_task d
     coalesce(f.is_layered, false), coalesce(f.is_shared, false),
     CASE WHEN f.is_shared OR r.queue = ANY(%(narrow)s::text[]) THEN (
         SELECT count(*) FROM taskmill_task a
-        WHERE a.state IN ('running', 'cancelling') AND a.queue = r.queue) END
+        WHERE a.state IN ('running', 'cancelling') AND a.queue = r.queue) END, q.max_share
 FROM ready r LEFT JOIN served s ON s.name = r.queue LEFT JOIN taskmill_queue q ON q.name = r.queue
 LEFT JOIN LATERAL ({_FLOWS}) f ON coalesce(q."order", 'priority') = 'priority'
 WHERE r.queue IS NOT NULL AND (s.name IS NOT NULL OR q.name IS NULL) AND q.is_paused IS NOT true
 UNION ALL
-SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, false, NULL, false, false, NULL
+SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, false, NULL, false, false, NULL, NULL
 FROM taskmill_queue q CROSS JOIN LATERAL (SELECT 1 FROM taskmill_task d
                     WHERE d.state = 'dispatched' AND d.queue = q.name LIMIT 1) AS hint
 WHERE q.is_paused
@@ -117,7 +124,7 @@ def find_ready_queues(
 
 def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQueue:
     is_known, is_paused, order, least, most, is_limited, *shares = row
-    ageing_seconds, is_layered, is_shared, running = shares
+    ageing_seconds, is_layered, is_shared, running, max_share = shares
     return ReadyQueue(
         name=name,
         slots=slots,
@@ -132,6 +139,7 @@ def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQue
         is_layered=is_layered,
         is_shared=is_shared,
         running=running,
+        max_share=max_share,
     )
 
 

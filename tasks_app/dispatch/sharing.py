@@ -4,12 +4,15 @@ that have waited long get their turn.
 Called by the dispatch loop inside its fenced transaction. A queue whose ready tasks are of one flow
 costs one statement, as it would without shares. What is remembered between rounds is the leader's
 alone; without it shares begin with what is out at that moment.
+
+Where a queue says how many of its slots one tenant may hold (`max_share`), that is decided by what
+the rows say is out, and nobody's memory.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final
@@ -19,7 +22,7 @@ from tasks_app.clock import monotonic
 from tasks_app.conf import TasksConf
 from tasks_app.db import Cursor
 from tasks_app.dispatch.backlog import ReadyQueue
-from tasks_app.limits import FairShares, Flow, Party
+from tasks_app.limits import FairShares, Flow, Party, tenants_of
 from tasks_app.transitions import DispatchedTask
 
 LOOKS_AT_A_TIME: Final = 8
@@ -99,6 +102,7 @@ class Sharing:
     def _serve(self, cursor: Cursor, queue: ReadyQueue, room: int, taken: Taken) -> None:
         if queue.is_shared:
             self._memory(queue.name).shared_at = monotonic()
+        if queue.is_shared or queue.max_share is not None:
             self._serving(cursor, queue).serve(room, taken)
         else:
             hints, parked = transitions.dispatch(
@@ -126,7 +130,7 @@ class Sharing:
         memory.charged_at = now
         parties = transitions.read_out(cursor, queue=queue.name)
         memory.shares.pass_time(parties, seconds)
-        return _Serving(cursor, queue.name, memory, parties)
+        return _Serving(cursor, queue.name, memory, parties, queue.most_of_tenant)
 
     def _turns(self, cursor: Cursor, queue: ReadyQueue, room: int) -> tuple[int, int | None]:
         """Give how much of the room is a smaller priority's that has waited long, and which one's:
@@ -153,26 +157,46 @@ class Sharing:
 
 @dataclass(slots=True)
 class _Serving:
-    """One round of a queue in which flows share."""
+    """One round of a queue in which flows share.
+
+    Attributes:
+        most: tasks that a tenant may have out, or None.
+    """
 
     cursor: Cursor
     queue: str
     memory: _Memory
     parties: dict[Flow, Party]
+    most: int | None
 
     def serve(self, room: int, taken: Taken) -> None:
         """Hand out what there is room for, the largest priority first."""
         below: int | None = transitions.ABOVE_ALL
         for _ in range(LOOKS_AT_A_TIME):
             if below is None or taken.moved >= room:
-                return
+                break
             below = self.serve_next(room - taken.moved, below, taken)
-        taken.is_cut = below is not None
+        taken.is_cut = taken.moved < room and (below is not None or bool(self._full()))
+
+    def _full(self) -> set[int]:
+        """Name the tenants that have as much out as they may."""
+        if self.most is None:
+            return set()
+        found = tenants_of(self.parties)
+        return {tenant_id for tenant_id, one in found.items() if not one.may(self.most)}
+
+    def _is_any_waiting(self, flows: Iterable[Flow]) -> bool:
+        full = self._full()
+        return any(self.parties[flow].is_waiting and flow.tenant_id not in full for flow in flows)
 
     def serve_next(self, room: int, below: int, taken: Taken) -> int | None:
         """Share the room among flows with tasks of the next priority; gives where to go on."""
         level = transitions.find_level(
-            self.cursor, queue=self.queue, below=below, tour=self.memory.tour
+            self.cursor,
+            queue=self.queue,
+            below=below,
+            tour=self.memory.tour,
+            passed_over=self._full(),
         )
         if level is None:
             return None
@@ -185,17 +209,15 @@ class _Serving:
         }
         for _ in range(PICKS_AT_A_TIME):
             room -= self._pick(room, level.priority, taken)
-            if room <= 0 or not any(self.parties[flow].is_waiting for flow in level.weights):
+            if room <= 0 or not self._is_any_waiting(level.weights):
                 break
-        is_done = level.is_whole and not any(
-            self.parties[flow].is_waiting for flow in level.weights
-        )
+        is_done = level.is_whole and not self._is_any_waiting(level.weights)
         for flow in level.weights:
             self.parties[flow] = replace(self.parties[flow], is_waiting=False)
         return level.priority if is_done else level.priority + 1
 
     def _pick(self, room: int, priority: int, taken: Taken) -> int:
-        granted = self.memory.shares.share(room, self.parties)
+        granted = self.memory.shares.share(room, self.parties, most=self.most)
         takes = Counter(granted)
         found = transitions.dispatch_flows(
             self.cursor, queue=self.queue, priority=priority, takes=takes

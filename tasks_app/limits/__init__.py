@@ -6,7 +6,7 @@ docs/adr/0017-fairness.md.
 """
 
 from tasks_app.limits.eligibility import Candidate, Need, decide
-from tasks_app.limits.fairness import FairShares, Flow, Ledger, Party
+from tasks_app.limits.fairness import FairShares, Flow, Ledger, Party, tenants_of
 from tasks_app.limits.rate import (
     Rate,
     Spent,
@@ -33,5 +33,6 @@ __all__ = [
     "next_token_at",
     "parse_rate",
     "spend",
+    "tenants_of",
     "tokens_out",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
-from heapq import heapify, heapreplace
+from heapq import heapify, heappop, heapreplace
 from typing import Final, Generic, NamedTuple, TypeVar
 
 AHEAD_SECONDS: Final = 30.0
@@ -56,6 +56,10 @@ class Party:
     out: int = 0
     is_waiting: bool = True
 
+    def may(self, most: int | None) -> bool:
+        """Say whether it may have one more out."""
+        return most is None or self.out < most
+
 
 class Ledger(Generic[Name]):
     """The accounts of those that share something, in slot-seconds by weight."""
@@ -70,18 +74,21 @@ class Ledger(Generic[Name]):
             if name in self._had:
                 self._had[name] += seconds * one.out / one.weight
 
-    def share(self, room: int, parties: Mapping[Name, Party]) -> list[Name]:
+    def share(
+        self, room: int, parties: Mapping[Name, Party], *, most: int | None = None
+    ) -> list[Name]:
         """Give the room to the parties that wait: one name per task, in the order to go.
 
         Args:
             room: tasks to grant.
             parties: all that wait or have something out.
+            most: that each may have out; None for any number.
 
         Returns:
-            `room` names, none where nobody waits. Whoever has fewer tasks than it is granted gives
-            the rest back: ask again without it.
+            `room` names; fewer where nobody waits who may have more. Whoever has fewer tasks than
+            it is granted gives the rest back: ask again without it.
         """
-        waiting = {name: one for name, one in parties.items() if one.is_waiting}
+        waiting = {name: one for name, one in parties.items() if one.is_waiting and one.may(most)}
         if not waiting or room <= 0:
             return []
         out, weights = (
@@ -95,10 +102,15 @@ class Ledger(Generic[Name]):
         ]
         heapify(heap)
         granted: list[Name] = []
-        for _ in range(room):
+        has_out = {name: one.out for name, one in waiting.items()}
+        while heap and len(granted) < room:
             score, number, name = heap[0]
             granted.append(name)
-            heapreplace(heap, (score + AHEAD_SECONDS / waiting[name].weight, number, name))
+            has_out[name] += 1
+            if has_out[name] == most:
+                heappop(heap)
+            else:
+                heapreplace(heap, (score + AHEAD_SECONDS / waiting[name].weight, number, name))
         return granted
 
     def charge(self, starts: Mapping[Name, int], parties: Mapping[Name, Party]) -> None:
@@ -133,19 +145,22 @@ class FairShares:
 
     def pass_time(self, parties: Mapping[Flow, Party], seconds: float) -> None:
         """Charge flows and their tenants; see `Ledger.pass_time`."""
-        self._tenants.pass_time(_tenants_of(parties), seconds)
+        self._tenants.pass_time(tenants_of(parties), seconds)
         for tenant_id, mine in _keys_of(parties).items():
             if len(mine) > 1:
                 self._keys[tenant_id].pass_time(mine, seconds)
 
-    def share(self, room: int, parties: Mapping[Flow, Party]) -> list[Flow]:
+    def share(
+        self, room: int, parties: Mapping[Flow, Party], *, most: int | None = None
+    ) -> list[Flow]:
         """Give the room to the flows that wait, in the order to go; see `Ledger.share`.
 
         Args:
             parties: by flow; the weight is its tenant's.
+            most: that each tenant may have out.
         """
         keys = _keys_of(parties)
-        granted = self._tenants.share(room, _tenants_of(parties))
+        granted = self._tenants.share(room, tenants_of(parties), most=most)
         places = {
             tenant_id: iter(self._share_keys(tenant_id, count, keys[tenant_id]))
             for tenant_id, count in Counter(granted).items()
@@ -167,7 +182,7 @@ class FairShares:
         for flow, count in starts.items():
             tenants[flow.tenant_id] += count
             keys[flow.tenant_id][flow.fair_key] = count
-        self._tenants.charge(tenants, _tenants_of(parties))
+        self._tenants.charge(tenants, tenants_of(parties))
         for tenant_id, mine in _keys_of(parties).items():
             if len(mine) > 1 and tenant_id in keys:
                 self._keys[tenant_id].charge(keys[tenant_id], mine)
@@ -181,7 +196,7 @@ def _keys_of(parties: Mapping[Flow, Party]) -> dict[int, dict[str, Party]]:
     return keys
 
 
-def _tenants_of(parties: Mapping[Flow, Party]) -> dict[int, Party]:
+def tenants_of(parties: Mapping[Flow, Party]) -> dict[int, Party]:
     """Give the tenants as parties: what their flows have out, together."""
     tenants: dict[int, Party] = {}
     for flow, one in parties.items():

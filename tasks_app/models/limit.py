@@ -53,6 +53,7 @@ class Limit(models.Model):
 
     class Meta:
         db_table = "taskmill_limit"
+        indexes = [models.Index(fields=["changed_at"], name="limit_changed")]
         constraints = [
             models.CheckConstraint(
                 name="limit_of_key_has_tenant",

@@ -15,6 +15,8 @@ from tasks_app.models.quota import Quotas
 from tasks_app.registry import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS, QUEUE_PATTERN
 
 MAX_WINDOW: Final = 100_000
+MAX_SHARE_BY_PRIORITY: Final = "queue_max_share_by_priority"
+MAX_SHARE_NEEDS: Final = "max_share needs the order priority: orders by time do not share"
 
 
 def valid_rate(text: str) -> None:
@@ -67,6 +69,13 @@ class Queue(Quotas):
         validators=_within(1, MAX_TIMEOUT_SECONDS),
         help_text="After so long a task gets its turn though others of a larger priority wait.",
     )
+    max_share = models.SmallIntegerField(
+        null=True,
+        blank=True,
+        validators=_within(1, 100),
+        help_text="Most of its slots that tasks of one tenant may hold, in percent, one at least;"
+        " for the order priority.",
+    )
     window_least = models.IntegerField(null=True, blank=True, validators=_within(1, MAX_WINDOW))
     window_most = models.IntegerField(null=True, blank=True, validators=_within(1, MAX_WINDOW))
     concurrency = models.IntegerField(
@@ -95,6 +104,11 @@ class Queue(Quotas):
         constraints = [
             models.CheckConstraint(
                 name="queue_order_known", condition=Q(order__in=QueueOrder.values)
+            ),
+            models.CheckConstraint(
+                name=MAX_SHARE_BY_PRIORITY,
+                condition=Q(max_share__isnull=True) | Q(order=QueueOrder.PRIORITY),
+                violation_error_message=MAX_SHARE_NEEDS,
             ),
             models.CheckConstraint(
                 name="queue_paused_since",

@@ -20,7 +20,7 @@ POSITION_CAP: Final = 10_000
 PACE_SECONDS: Final = 900.0
 """A pace measured longer ago says nothing any more."""
 
-PACED: Final = frozenset({"queue_limit", "rate_limit"})
+PACED: Final = frozenset({"queue_limit", "share_limit", "rate_limit"})
 """Reasons that the measured pace accounts for; with another one the start cannot be foretold."""
 
 _PLACE: Final = """

@@ -61,6 +61,16 @@ class QueueLimit(BaseModel):
     limit: int
 
 
+class ShareLimit(BaseModel):
+    """Your tasks hold as many slots of the queue as those of one tenant may."""
+
+    reason: Literal["share_limit"]
+    queue: str
+    used: int
+    limit: int
+    max_share: int = Field(description="Percent of the slots of the queue's live workers.")
+
+
 class ConcurrencyLimit(BaseModel):
     """As many tasks of the concurrency key, or of the task type, run as may."""
 
@@ -101,7 +111,14 @@ class Behind(BaseModel):
 
 
 WaitingReason = Annotated[
-    QueuePaused | NotBefore | NoWorker | QueueLimit | ConcurrencyLimit | RateLimit | Behind,
+    QueuePaused
+    | NotBefore
+    | NoWorker
+    | QueueLimit
+    | ShareLimit
+    | ConcurrencyLimit
+    | RateLimit
+    | Behind,
     Field(discriminator="reason"),
 ]
 

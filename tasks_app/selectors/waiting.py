@@ -44,7 +44,14 @@ SELECT why.state, why.run_at > taskmill_now() AS is_early, why.run_at, why.queue
     q.concurrency AS queue_limit, q.rate AS queue_rate,
     CASE WHEN q.concurrency IS NOT NULL THEN (SELECT count(*) FROM taskmill_task a
         WHERE a.state IN ('dispatched', 'running', 'cancelling') AND a.queue = why.queue
-          AND a.id <> why.id) END AS queue_used,
+          AND a.id <> why.id) END AS queue_used, q.max_share,
+    CASE WHEN q.max_share IS NOT NULL AND why.state = 'queued' THEN (SELECT count(*)
+        FROM taskmill_task a WHERE a.state IN ('dispatched', 'running', 'cancelling')
+          AND a.queue = why.queue AND a.tenant_id = why.tenant_id) END AS share_used,
+    CASE WHEN q.max_share IS NOT NULL THEN (SELECT greatest(1, sum(w.slots) * q.max_share / 100)
+        FROM taskmill_worker w WHERE why.queue = ANY(w.queues) AND NOT w.is_stopping
+          AND w.last_seen_at > taskmill_now() - make_interval(secs => %(lost_after)s::float8))
+        END AS share_limit,
     CASE WHEN why.state <> 'queued' THEN 0 ELSE CASE q."order"
         WHEN 'oldest' THEN ({_ahead_by_time("<")})
         WHEN 'newest' THEN ({_ahead_by_time(">")})
@@ -61,7 +68,8 @@ def waiting_reasons(*, tenant_id: int, task_id: uuid.UUID) -> list[dict[str, Any
     """Give the reasons why a task waits, the weightiest first; None where it does not wait.
 
     `queue_paused` (queue, by, since, pause_reason), `not_before` (run_at), `no_worker` (queue),
-    `queue_limit` (queue, used, limit), `concurrency_limit` (key or type, used, limit, holders),
+    `queue_limit` (queue, used, limit), `share_limit` (queue, used, limit, max_share: of its
+    tenant), `concurrency_limit` (key or type, used, limit, holders),
     `rate_limit` (of, name, rate, until), `behind` (position: tasks of its queue that go first, at
     most 10,000; estimated_start, or None).
     """
@@ -92,6 +100,10 @@ def _reasons_of_queue(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     used, limit = row["queue_used"], row["queue_limit"]
     if limit is not None and row["state"] != "dispatched" and used >= limit:
         yield {"reason": "queue_limit", "queue": row["queue"], "used": used, "limit": limit}
+    used, limit = row["share_used"], row["share_limit"]
+    if used is not None and row["is_served"] and used >= limit:
+        share = {"used": used, "limit": int(limit), "max_share": row["max_share"]}
+        yield {"reason": "share_limit", "queue": row["queue"]} | share
     if row["queue_rate"] is not None and row["state"] != "dispatched":
         yield from queue_rate_reason(row["queue"])
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from django.db import connection, transaction
 from pydantic import Field
 
+from tasks_app.db import Cursor
 from tasks_app.models import Limit
 from tasks_app.registry import MAX_CONCURRENCY, get_handler
 from tasks_app.services.caller import Caller
@@ -64,6 +65,11 @@ RETURNING id
 """
 
 
+def limits_changed(cursor: Cursor) -> None:
+    """Ring for the dispatch loop, at the commit: parked tasks may have room."""
+    cursor.execute("SELECT pg_notify('taskmill_dispatch', '')")
+
+
 def _change(
     caller: Caller, of: str, tenant_id: int | None, name: str, columns: Mapping[str, Any]
 ) -> None:
@@ -75,5 +81,5 @@ def _change(
         row = Limit.objects.filter(id=cursor.fetchone()[0])
         row.update(**columns)
         row.filter(of="key", concurrency=None, rate=None).delete()
-        cursor.execute("SELECT pg_notify('taskmill_dispatch', '')")
+        limits_changed(cursor)
     log.info("limit changed", of=of, name=name, actor=caller.actor, fields=sorted(columns))

@@ -16,10 +16,10 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from pydantic import Field
 
 from tasks_app.clock import monotonic
-from tasks_app.errors import QueueExists, QueueNotFound
+from tasks_app.errors import QueueExists, QueueNotFound, ValidationFailed
 from tasks_app.events import PlatformEventType
 from tasks_app.models import Queue
-from tasks_app.models.queue import MAX_WINDOW
+from tasks_app.models.queue import MAX_SHARE_BY_PRIORITY, MAX_SHARE_NEEDS, MAX_WINDOW
 from tasks_app.registry import MAX_CONCURRENCY
 from tasks_app.selectors.dead_letters import DeadLetterFilter
 from tasks_app.selectors.queues import forget_queue_defaults, is_queue
@@ -44,6 +44,8 @@ log = logger(__name__)
 DISPATCH_WAIT_SECONDS: Final = 0.5
 """How long a pause waits for a dispatch that is under way, and for rows that others have locked."""
 
+MAX_GRACE_SECONDS: Final = 3_153_600_000
+
 _LOOK_SECONDS: Final = 0.005
 
 WindowSize = Annotated[int, Field(ge=1, le=MAX_WINDOW)]
@@ -58,6 +60,7 @@ class QueueSettings(QuotaSettings):
         priority: of tasks whose type and submission name none; so the next four.
         retry: null for that of the task's type.
         ageing_seconds: after so long a task gets its turn though others of a larger priority wait.
+        max_share: most of its slots that tasks of one tenant may hold, in percent; at least one.
         window_least: fewest tasks handed to the broker ahead of the workers.
         window_most: most tasks handed to the broker ahead of the workers.
         concurrency: most tasks handed out or running at a time, of all tenants together.
@@ -72,6 +75,7 @@ class QueueSettings(QuotaSettings):
     queue_timeout: Seconds | None = None
     retry: RetryRule | None = None
     ageing_seconds: Seconds | None = None
+    max_share: Annotated[int, Field(ge=1, le=100)] | None = None
     window_least: WindowSize | None = None
     window_most: WindowSize | None = None
     concurrency: Annotated[int, Field(ge=1, le=MAX_CONCURRENCY)] | None = None
@@ -103,13 +107,14 @@ def create_queue(*, caller: Caller, wanted: NewQueue) -> None:
 
     Raises:
         QueueExists: there is one, perhaps since its first use.
+        ValidationFailed: it has a share and an order that does not share.
     """
     try:
         with transaction.atomic():
             Queue.objects.create(name=wanted.name, **wanted.columns())
     except IntegrityError as error:
-        raise QueueExists(name=wanted.name) from error
-    _changed(wanted.name, channel="taskmill_queues")
+        raise _share_needs_order(error) or QueueExists(name=wanted.name) from error
+    queue_changed(wanted.name, channel="taskmill_queues")
     log.info("queue made", queue=wanted.name, actor=caller.actor)
 
 
@@ -118,12 +123,24 @@ def change_queue(*, caller: Caller, name: str, columns: Mapping[str, Any]) -> No
 
     Raises:
         QueueNotFound: there is none.
+        ValidationFailed: it would have a share and an order that does not share.
     """
     know_queue(caller=caller, name=name)
     if columns:
-        Queue.objects.filter(name=name).update(**columns)
-        _changed(name)
+        try:
+            with transaction.atomic():
+                Queue.objects.filter(name=name).update(**columns)
+        except IntegrityError as error:
+            raise _share_needs_order(error) or error from error
+        queue_changed(name)
         log.info("queue changed", queue=name, actor=caller.actor, fields=sorted(columns))
+
+
+def _share_needs_order(error: IntegrityError) -> ValidationFailed | None:
+    if MAX_SHARE_BY_PRIORITY not in str(error):
+        return None
+    fault = {"pointer": "/max_share", "code": "needs_priority_order", "detail": MAX_SHARE_NEEDS}
+    return ValidationFailed(MAX_SHARE_NEEDS, errors=[fault])
 
 
 def know_queue(*, caller: Caller, name: str) -> None:
@@ -137,7 +154,10 @@ def know_queue(*, caller: Caller, name: str) -> None:
     Queue.objects.bulk_create([Queue(name=name)], ignore_conflicts=True)
 
 
-def _changed(name: str, channel: str = "taskmill_dispatch") -> None:
+def queue_changed(name: str, channel: str = "taskmill_dispatch") -> None:
+    """Let this process forget what it remembered of a queue's row, and ring for those that read it,
+    at the commit.
+    """
     forget_queue_defaults()
     forget_quotas()
     with connection.cursor() as cursor:
@@ -192,7 +212,7 @@ def pause_queue(*, caller: Caller, name: str, reason: str = "") -> bool:
     with connection.cursor() as cursor:
         cursor.execute(_PAUSE, {"name": name, "by": caller.actor, "reason": reason})
         is_new: bool = cursor.fetchone()[0] == 1
-    _changed(name)
+    queue_changed(name)
     _await_dispatch()
     taken = _take_hints_back(name)
     log.info("queue paused", queue=name, actor=caller.actor, taken_back=taken, is_new=is_new)
@@ -238,7 +258,7 @@ def resume_queue(*, caller: Caller, name: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(_RESUME, {"name": name, "by": caller.actor})
         is_new: bool = cursor.fetchone()[0] == 1
-    _changed(name)
+    queue_changed(name)
     log.info("queue resumed", queue=name, actor=caller.actor, is_new=is_new)
     return is_new
 

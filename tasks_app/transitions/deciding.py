@@ -18,14 +18,9 @@ from tasks_app.db import Cursor
 from tasks_app.limits import Flow, Rule, decide
 from tasks_app.models import QueueOrder
 from tasks_app.transitions.dispatching import DispatchedTask
-from tasks_app.transitions.limiting import (
-    TYPE_HAS_LIMIT,
-    read_limits,
-    spend_tokens,
-    subjects_of,
-)
+from tasks_app.transitions.limiting import read_limits, spend_tokens, subjects_of
 from tasks_app.transitions.picking import ORDERS, PICK_OF_FLOWS, pick_of
-from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event
+from tasks_app.transitions.sql import MOVED, STATE, TOUCH, TYPE_HAS_LIMIT, event
 from tasks_app.transitions.strategies import carry_out_strategies
 
 _RETURNED: Final = f"""{MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority,

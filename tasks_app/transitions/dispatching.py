@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks_app.db import Cursor
-from tasks_app.transitions.sql import MOVED, TOUCH, event, reason
+from tasks_app.transitions.sql import MOVED, RING_WHERE_FREED, RULED, TOUCH, event, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ def _requeue(guard: str, why: str, *, sweeps: str) -> str:
         ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE taskmill_task t SET state = 'queued', sweeps = {sweeps}, {TOUCH}
-        FROM old WHERE t.id = old.id RETURNING {MOVED}
+        FROM old WHERE t.id = old.id RETURNING {MOVED}, {RULED}
     ), {event(kind="'task.queued'", from_state="'dispatched'", data=reason(why))}
-    SELECT count(*) FROM moved
+    SELECT count(*), {RING_WHERE_FREED} FROM moved
     """  # noqa: S608 - built from constants
 
 
@@ -127,7 +127,7 @@ WITH moved AS (
             THEN greatest(t.updated_at, taskmill_now()) END,
         error = CASE WHEN t.hand_backs >= %(limit)s THEN %(error)s::jsonb ELSE t.error END, {TOUCH}
     WHERE t.id = %(id)s::uuid AND t.state = 'dispatched' AND t.dispatch_seq = %(seq)s
-    RETURNING {MOVED}
+    RETURNING {MOVED}, {RULED}
 ), {
     event(
         kind="'task.' || m.state",
@@ -136,7 +136,7 @@ WITH moved AS (
         data="%(error)s::jsonb",
     )
 }
-SELECT state FROM moved
+SELECT state, {RING_WHERE_FREED} FROM moved
 """  # noqa: S608 - built from constants
 
 

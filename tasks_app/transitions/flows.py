@@ -8,7 +8,7 @@ where it ended.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,15 +45,39 @@ def _walk(name: str, columns: str, where: str, start: str, bound: str) -> str:
 _AT_LEVEL: Final = "t.priority = (SELECT priority FROM level)"
 _KEY: Final = "fair_key, run_at"
 _OF_TENANT: Final = f"{_AT_LEVEL} AND t.tenant_id = s.tenant_id"
-_FIND: Final = f"""
-WITH RECURSIVE level AS MATERIALIZED (
+_LEVEL: Final = f"""level AS MATERIALIZED (
     SELECT t.priority FROM taskmill_task t WHERE {_READY} AND t.priority < %(below)s
     ORDER BY t.priority DESC LIMIT 1
-), {_walk("later", "tenant_id", _AT_LEVEL, "%(after)s", "")},
+)"""  # noqa: S608 - built from constants
+_LEVEL_OF_OTHERS: Final = f"""levels AS (
+    (SELECT t.priority FROM taskmill_task t WHERE {_READY} AND t.priority < %(below)s
+     ORDER BY t.priority DESC LIMIT 1)
+    UNION ALL
+    SELECT n.priority FROM levels l CROSS JOIN LATERAL (
+        SELECT t.priority FROM taskmill_task t WHERE {_READY} AND t.priority < l.priority
+        ORDER BY t.priority DESC LIMIT 1) n
+), level AS MATERIALIZED (
+    SELECT l.priority FROM levels l CROSS JOIN LATERAL (
+        SELECT FROM unnest(%(from)s::bigint[], %(to)s::bigint[]) AS g(low, high)
+        CROSS JOIN LATERAL (
+            SELECT FROM taskmill_task t WHERE {_READY} AND t.priority = l.priority
+              AND t.tenant_id > g.low AND t.tenant_id < g.high
+            ORDER BY t.tenant_id, t.fair_key, t.run_at, t.id LIMIT 1) other LIMIT 1
+    ) others LIMIT 1
+)"""  # noqa: S608 - built from constants
+"""The first level with a task of a tenant that is not passed over: one probe between each two of
+those and the next."""
+
+
+def _find(level: str) -> str:
+    return f"""
+WITH RECURSIVE {level}, {_walk("later", "tenant_id", _AT_LEVEL, "%(after)s", "")},
 {_walk("sooner", "tenant_id", _AT_LEVEL, "-1", "AND t.tenant_id <= %(after)s")},
 seen AS (
     SELECT tenant_id, row_number() OVER () AS place FROM (
-        SELECT tenant_id FROM later UNION ALL SELECT tenant_id FROM sooner LIMIT %(tenants)s) s
+        SELECT tenant_id FROM (
+            SELECT tenant_id FROM later UNION ALL SELECT tenant_id FROM sooner) every_one
+        WHERE tenant_id <> ALL(%(passed_over)s::bigint[]) LIMIT %(tenants)s) s
 )
 SELECT (SELECT priority FROM level), s.tenant_id, k.fair_key, k.run_at, o.weight
 FROM seen s JOIN taskmill_tenant o ON o.id = s.tenant_id
@@ -69,6 +93,10 @@ CROSS JOIN LATERAL (
 ) k
 ORDER BY s.place
 """  # noqa: S608 - built from constants
+
+
+_FIND: Final = _find(_LEVEL)
+_FIND_OTHERS: Final = _find(_LEVEL_OF_OTHERS)
 
 _OUT: Final = """
 SELECT o.tenant_id, o.fair_key, w.weight, count(*) FROM (
@@ -138,12 +166,16 @@ class Level:
     is_whole: bool
 
 
-def find_level(cursor: Cursor, *, queue: str, below: int, tour: Tour) -> Level | None:
+def find_level(
+    cursor: Cursor, *, queue: str, below: int, tour: Tour, passed_over: Collection[int] = ()
+) -> Level | None:
     """Find the largest priority below one of which a queue has ready tasks, and the flows of it.
 
     Args:
         tour: where to go on; moved.
+        passed_over: tenants whose tasks are not looked at.
     """
+    gaps = [-1, *sorted(passed_over), 2**62]
     values = {
         "queue": queue,
         "below": below,
@@ -152,8 +184,11 @@ def find_level(cursor: Cursor, *, queue: str, below: int, tour: Tour) -> Level |
         "of": list(tour.keys),
         "keys": list(tour.keys.values()),
         "of_each": MOST_KEYS,
+        "passed_over": gaps[1:-1],
+        "from": gaps[:-1],
+        "to": gaps[1:],
     }
-    cursor.execute(_FIND, values)
+    cursor.execute(_FIND_OTHERS if passed_over else _FIND, values)
     rows = cursor.fetchall()
     if not rows:
         return None

@@ -30,11 +30,6 @@ from tasks_app.limits.rules import Of
 
 UNLIMITED: Final = 2**31
 
-TYPE_HAS_LIMIT: Final = """ARRAY(SELECT l.name::text FROM taskmill_limit l WHERE l.of = 'type'
-    AND (coalesce(l.concurrency, l.declared_concurrency) IS NOT NULL
-        OR coalesce(l.rate, l.declared_rate) IS NOT NULL))"""
-"""The task types that any limit holds for."""
-
 HOLDS_SLOT: Final = "state IN ('dispatched', 'running', 'cancelling')"
 
 _LIMITS: Final = f"""

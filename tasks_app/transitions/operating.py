@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from tasks_app.db import Cursor
-from tasks_app.transitions.sql import MOVED, TOUCH, event
+from tasks_app.transitions.sql import MOVED, RING_WHERE_FREED, RULED, TOUCH, event
 
 _CANCEL_DATA = """jsonb_build_object('by', %(actor)s::text, 'reason', %(reason)s::text,
     'grace_seconds', %(grace)s::float8, 'how', CASE m.state WHEN 'cancelled' THEN 'before_start'
@@ -37,7 +37,7 @@ WITH old AS MATERIALIZED (
         finished_at = CASE WHEN t.state NOT IN ('running', 'cancelling')
             THEN greatest(t.updated_at, taskmill_now()) END, {TOUCH}
     FROM old WHERE t.id = old.id
-    RETURNING {MOVED}, t.lease_owner, old.state AS old_state
+    RETURNING {MOVED}, {RULED}, t.lease_owner, old.state AS old_state
 ), {
         event(
             kind="CASE m.state WHEN 'cancelled' THEN 'task.cancelled'"
@@ -47,8 +47,9 @@ WITH old AS MATERIALIZED (
             data=_CANCEL_DATA,
         )
     }
-SELECT state, CASE WHEN state = 'cancelling' THEN pg_notify('taskmill_cancel', lease_owner) END FROM
-    moved
+SELECT state, CASE WHEN state = 'cancelling' THEN pg_notify('taskmill_cancel', lease_owner) END,
+    {RING_WHERE_FREED}
+FROM moved
 """  # noqa: S608 - guards are constants of this package
 
 

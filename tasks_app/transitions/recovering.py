@@ -10,6 +10,8 @@ from tasks_app.transitions.sql import (
     ENDED,
     MOVED,
     NO_LEASE,
+    RING_WHERE_FREED,
+    RULED,
     TOUCH,
     attempt,
     event,
@@ -35,9 +37,9 @@ WITH due AS MATERIALIZED (
     UPDATE taskmill_task t SET state = 'timeout', finished_at = greatest(t.updated_at,
         taskmill_now()),
         error = {_QUEUE_ERROR}, {TOUCH}
-    FROM due WHERE t.id = due.id RETURNING {MOVED}, t.error, due.state AS old_state
+    FROM due WHERE t.id = due.id RETURNING {MOVED}, {RULED}, t.error, due.state AS old_state
 ), {event(kind="'task.timeout'", from_state="m.old_state", data="m.error")}
-SELECT count(*) FROM moved
+SELECT count(*), {RING_WHERE_FREED} FROM moved
 """  # noqa: S608 - built from constants
 
 
@@ -67,7 +69,7 @@ WITH due AS MATERIALIZED (
     RETURNING {ENDED}, t.error, due.state AS old_state
 ), {event(kind="'task.' || m.state", from_state="m.old_state", data="m.error")},
 {attempt(outcome="'timeout'", error="m.error")}
-SELECT count(*) FROM moved
+SELECT count(*), {RING_WHERE_FREED} FROM moved
 """  # noqa: S608 - built from constants
 
 
@@ -107,7 +109,7 @@ def _rescue(guard: str, lock: str) -> str:
         RETURNING {ENDED}, t.error, dead.state AS old_state
     ), {event(kind="'task.' || m.state", from_state="m.old_state", data=_LOST_DATA)},
     {attempt(outcome="'lost'", error="m.error")}
-    SELECT count(*) FROM moved
+    SELECT count(*), {RING_WHERE_FREED} FROM moved
     """  # noqa: S608 - built from constants
 
 

@@ -22,8 +22,25 @@ MOVED = """t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.update
         t.cancel_requested_at"""
 """RETURNING list that `event()` needs."""
 
-ENDED = f"{MOVED}, t.worker, t.queued_at, t.started_at"
-"""RETURNING list that `attempt()` needs."""
+RULED = "t.type, t.concurrency_key"
+"""RETURNING list that `RING_WHERE_FREED` needs, beside `MOVED`."""
+
+ENDED = f"{MOVED}, t.worker, t.queued_at, t.started_at, {RULED}"
+"""RETURNING list that `attempt()` and `RING_WHERE_FREED` need."""
+
+TYPE_HAS_LIMIT = """ARRAY(SELECT l.name::text FROM taskmill_limit l WHERE l.of = 'type'
+    AND (coalesce(l.concurrency, l.declared_concurrency) IS NOT NULL
+        OR coalesce(l.rate, l.declared_rate) IS NOT NULL))"""
+"""The task types that any limit holds for."""
+
+RING_WHERE_FREED = f"""(SELECT taskmill_ring_for(array_agg(rule)) FROM (
+        SELECT 'slots/type/0/' || type AS rule FROM moved WHERE type = ANY({TYPE_HAS_LIMIT})
+        UNION SELECT 'slots/key/' || tenant_id || '/' || concurrency_key FROM moved
+        WHERE concurrency_key IS NOT NULL) freed)"""  # noqa: S608 - built from constants
+"""Column of the last SELECT of a statement that ends slots: rings for the dispatch loop where
+tasks are parked by a rule of a moved row. It costs an index probe per rule, and no call where
+nothing that moved has any. A SELECT of its own, so that it is called once and not for each row.
+"""
 
 PROCESSING_FROM = "CASE WHEN m.cancel_requested_at IS NULL THEN 'running' ELSE 'cancelling' END"
 """The state before a finish: CHECK constraints tie it to cancel_requested_at; no second read."""

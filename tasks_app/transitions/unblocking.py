@@ -4,7 +4,8 @@ Called by the dispatch loop, in the transaction that holds its leader row. `unbl
 bounded number of rules, which it finds by jumping from one to the next in the index `task_blocked`,
 and the next call goes on from there: what it costs does not grow with what is parked.
 `unblock_freed` looks at the rules of what has ended since the last time, which are those that
-surely have room; what it costs grows with what ends, and not with the number of full rules.
+surely have room, at those that were changed, and at those whose tokens are due; what it costs grows
+with what ends, and not with the number of full rules.
 
 A task that is let go names its rule in `let_go_by` until it is decided about, so that the rule's
 room is not given to others meanwhile. That holds within a queue alone: another queue may have no
@@ -13,14 +14,14 @@ worker, and would then hold the rule for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from typing import Any, Final
 
 from tasks_app.db import Cursor
-from tasks_app.limits import Rule, decide
+from tasks_app.limits import Rule, decide, next_token_at
 from tasks_app.transitions.limiting import Limits, Subject, read_limits, subjects_of
 from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event, reason
 
@@ -50,22 +51,19 @@ SELECT blocked_by, queue, max_concurrency FROM place LIMIT %(most)s
 _FREED: Final = """
 WITH ended AS MATERIALIZED (
     SELECT tenant_id, concurrency_key, type FROM taskmill_task
-    WHERE finished_at > %(since)s ORDER BY finished_at DESC LIMIT %(most)s
+    WHERE finished_at > coalesce(%(since)s::timestamptz, taskmill_now() - interval '1 min')
+    ORDER BY finished_at DESC LIMIT %(most)s
 )
 SELECT taskmill_now(), ARRAY(
     SELECT 'slots/key/' || tenant_id || '/' || concurrency_key FROM ended
     WHERE concurrency_key IS NOT NULL
-    UNION SELECT 'slots/type/0/' || type FROM ended)
+    UNION SELECT 'slots/type/0/' || type FROM ended
+    UNION SELECT w.what || l.of || '/' || coalesce(l.tenant_id, 0) || '/' || l.name
+    FROM taskmill_limit l, (VALUES ('slots/'), ('rate/')) AS w(what)
+    WHERE l.changed_at > %(since)s::timestamptz)
 """
 
-_BLOCKED_BY: Final = """
-SELECT p.blocked_by, p.queue, p.max_concurrency FROM unnest(%(rules)s::text[]) AS r(rule)
-CROSS JOIN LATERAL (
-    SELECT t.blocked_by, t.queue, t.max_concurrency FROM taskmill_task t
-    WHERE t.state = 'blocked' AND t.blocked_by = r.rule
-    ORDER BY t.blocked_by, t.queue, t.priority DESC, t.run_at, t.id LIMIT 1
-) p ORDER BY p.blocked_by
-"""
+_BLOCKED_BY: Final = "SELECT * FROM taskmill_parked_by(%(rules)s::text[]) ORDER BY 1"
 """The first queue of each rule; tasks that other queues have parked by it are found by the tour."""
 
 _LET_GO: Final = f"""
@@ -107,10 +105,17 @@ WHERE t.id = v.id AND {STATE} = 'blocked'
 
 @dataclass(frozen=True, slots=True)
 class Unblocked:
-    """How many tasks were let go, and where to go on; `START` after the last rule."""
+    """How many tasks were let go, and where to go on; `START` after the last rule.
+
+    Attributes:
+        tokens_in: seconds until the next token of the rates, 0 where there is one.
+        now: the database's time of the look.
+    """
 
     count: int
-    place: Place
+    place: Place = START
+    tokens_in: dict[str, float] = field(default_factory=dict)
+    now: datetime | None = None
 
 
 def unblock(cursor: Cursor, *, after: Place = START, most: int = RULES_AT_A_TIME) -> Unblocked:
@@ -123,36 +128,44 @@ def unblock(cursor: Cursor, *, after: Place = START, most: int = RULES_AT_A_TIME
     cursor.execute(_BLOCKED, {"rule": after[0], "queue": after[1], "most": most})
     places = cursor.fetchall()
     if not places:
-        return Unblocked(0, START)
-    tasks = _first_of(cursor, places)
+        return Unblocked(0)
+    tasks, tokens_in = _first_of(cursor, places)
     count = _let_go(cursor, tasks) if tasks else 0
-    return Unblocked(count, START if len(places) < most else (places[-1][0], places[-1][1]))
+    place = START if len(places) < most else (places[-1][0], places[-1][1])
+    return Unblocked(count, place, tokens_in)
 
 
-def unblock_freed(cursor: Cursor, *, since: datetime) -> tuple[int, datetime]:
-    """Return parked tasks to the ready index whose key or type has had a task end.
+def unblock_freed(
+    cursor: Cursor, *, since: datetime | None, rates: Collection[str] = ()
+) -> Unblocked:
+    """Return parked tasks to the ready index whose key or type has had a task end or a limit
+    changed, or whose rate has a token again.
 
     Args:
-        since: what ended before was seen by an earlier call. An end that commits later than others
-            may be missed, as may one of more than a thousand; `unblock` finds their rules.
-
-    Returns:
-        How many, and the database's time of the look.
+        since: what ended or was changed before was seen by an earlier call; None for what ended in
+            the last minute. An end that commits later than others may be missed, as may one of more
+            than a thousand, and a limit that was lifted; `unblock` finds their rules.
+        rates: rules of rates to look at.
     """
     cursor.execute(_FREED, {"since": since, "most": MOST_ENDED})
     now, rules = cursor.fetchone()
-    if not rules:
-        return 0, now
-    cursor.execute(_BLOCKED_BY, {"rules": rules})
+    if not rules and not rates:
+        return Unblocked(0, now=now)
+    cursor.execute(_BLOCKED_BY, {"rules": [*rules, *rates]})
     places = cursor.fetchall()
-    tasks = _first_of(cursor, places) if places else []
-    return (_let_go(cursor, tasks) if tasks else 0), now
+    tasks, tokens_in = _first_of(cursor, places) if places else ([], {})
+    return Unblocked(_let_go(cursor, tasks) if tasks else 0, START, tokens_in, now)
 
 
-def _first_of(cursor: Cursor, places: Sequence[Any]) -> list[dict[str, Any]]:
-    """Lock as many tasks of each place as its rule has room for, in order, by queue."""
+def _first_of(
+    cursor: Cursor, places: Sequence[Any]
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Lock as many tasks of each place as its rule has room for, in order, by queue; gives the
+    seconds until the next token of their rates, too.
+    """
     rules = {name: Rule.read(name) for name, _, _ in places}
     limits = read_limits(cursor, {(one.of, one.tenant_id, one.name) for one in rules.values()})
+    tokens_in = _tokens_in(limits, rules)
     taken, coming = limits.taken(), _coming(cursor, rules)
     rooms: dict[Place, int] = {}
     for name, queue, own in places:
@@ -161,14 +174,24 @@ def _first_of(cursor: Cursor, places: Sequence[Any]) -> list[dict[str, Any]]:
         if room > 0:
             rooms[name, queue] = min(room, MOST_OF_A_RULE)
     if not rooms:
-        return []
+        return [], tokens_in
     values = {
         "rules": [name for name, _ in rooms],
         "queues": [queue for _, queue in rooms],
         "room": list(rooms.values()),
     }
     cursor.execute(_FIRST, values)
-    return [dict(zip(_FIELDS, row, strict=False)) for row in cursor.fetchall()]
+    tasks = [dict(zip(_FIELDS, row, strict=False)) for row in cursor.fetchall()]
+    return tasks, tokens_in
+
+
+def _tokens_in(limits: Limits, rules: Mapping[str, Rule]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, rule in rules.items():
+        state = limits.states.get((rule.of, rule.tenant_id, rule.name))
+        if rule.what == "rate" and state is not None and state.rate is not None:
+            found[name] = next_token_at(state.spent, state.rate, state.now) - state.now
+    return found
 
 
 def _coming(cursor: Cursor, rules: Iterable[str]) -> dict[Place, int]:

@@ -18,6 +18,7 @@ from tasks_app.transitions.sql import (
     MOVED,
     NO_LEASE,
     PROCESSING_FROM,
+    RING_WHERE_FREED,
     STATE,
     TOUCH,
     attempt,
@@ -58,7 +59,7 @@ WITH done AS MATERIALIZED (
         finished="least(m.updated_at, m.started_at + make_interval(secs => m.took))",
     )
 }
-SELECT id FROM moved
+SELECT id, {RING_WHERE_FREED} FROM moved
 """  # noqa: S608 - built from constants
 
 
@@ -113,7 +114,7 @@ WITH moved AS (
     )
 },
 {attempt(outcome="%(outcome)s::text", error="%(error)s::jsonb", traceback="%(traceback)s::text")}
-SELECT 1 FROM moved
+SELECT {RING_WHERE_FREED} FROM moved
 """  # noqa: S608 - built from constants
 
 
@@ -169,7 +170,7 @@ WITH moved AS (
     )
 },
 {attempt(outcome="%(outcome)s::text", error="%(error)s::jsonb", traceback="%(traceback)s::text")}
-SELECT state FROM moved
+SELECT state, {RING_WHERE_FREED} FROM moved
 """  # noqa: S608 - built from constants
 
 
@@ -278,7 +279,7 @@ WITH moved AS (
     )
 },
 {attempt(outcome="'cancelled'")}
-SELECT 1 FROM moved
+SELECT {RING_WHERE_FREED} FROM moved
 """  # noqa: S608 - built from constants
 
 

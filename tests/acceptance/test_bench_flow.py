@@ -30,10 +30,10 @@ def test_a_smoke_run_of_explaining_prints_times_of_each_read_beside_both_backlog
 def test_a_smoke_run_prints_a_ratio_for_each_kind_of_load(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.flow", "--quick", "--results", str(tmp_path)]
     rows = printed(command)
-    assert [float(ratio) > 0 for _, _, ratio in rows] == [True] * 4
-    assert rows[0][2] == "1.00"
+    assert [float(ratio) > 0 for _, _, ratio, _, _ in rows] == [True] * 4
+    assert (rows[0][2], rows[0][4]) == ("1.00", "1.00")
     assert "beside 50 keys with 3 parked each" in rows[3][0]
     [path] = tmp_path.glob("flow-*.jsonl")
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert [one["load"] for one in found] == [name for name, _, _ in rows]
-    assert [len(one["rates"]) for one in found] == [1] * 4
+    assert [len(one[kind]) for one in found for kind in ("rates", "costs")] == [1] * 8

@@ -146,9 +146,10 @@ def test_the_page_on_queues_steers_a_queue(installation: Installation) -> None:
 def test_the_page_on_sharing_names_fair_keys_and_the_ageing_of_a_queue(
     installation: Installation,
 ) -> None:
-    one, other, made, changed = shell(installation, "\n".join(blocks(SHARES, "sh")))
+    one, other, made, changed, *reserved = shell(installation, "\n".join(blocks(SHARES, "sh")))
     assert [one["fair_key"], other["fair_key"]] == ["customer-17", "customer-18"]
     assert (made["ageing_seconds"], changed["ageing_seconds"]) == (600, 30)
+    assert [queue["max_share"] for queue in reserved] == [75, 75, None]
 
 
 def test_the_page_on_limits_limits_a_key_and_a_type(installation: Installation) -> None:

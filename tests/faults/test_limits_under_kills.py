@@ -51,6 +51,23 @@ def submit_all(platform: Platform) -> dict[str, set[str]]:
     return found
 
 
+def kill_a_worker_and_the_leader(platform: Platform) -> float:
+    """Kill both and start them anew; gives when the worker was killed."""
+    killed_at = time.monotonic()
+    platform.kill_part("worker-1")
+    holder = platform.query("SELECT holder FROM taskmill_leader WHERE loop = 'dispatch'")[0][0]
+    leading = [
+        name
+        for name, part in platform.parts.items()
+        if name.startswith("engine") and f":{part.pid}" in holder
+    ]
+    for name in leading:
+        platform.kill_part(name)
+    for name in ("worker-1", *leading):
+        platform.start_part(name)
+    return killed_at
+
+
 def test_no_limit_is_passed_in_the_ledger_while_a_worker_and_the_engine_are_killed(
     platform: Platform,
 ) -> None:
@@ -59,18 +76,7 @@ def test_no_limit_is_passed_in_the_ledger_while_a_worker_and_the_engine_are_kill
     with ThreadPoolExecutor(1) as pool:
         submitting = pool.submit(submit_all, platform)
         wait_for(lambda: len(runs_in(platform)) >= 4, seconds=30)
-        killed_at = time.monotonic()
-        platform.kill_part("worker-1")
-        holder = platform.query("SELECT holder FROM taskmill_leader WHERE loop = 'dispatch'")[0][0]
-        leading = [
-            name
-            for name, part in platform.parts.items()
-            if name.startswith("engine") and f":{part.pid}" in holder
-        ]
-        for name in leading:
-            platform.kill_part(name)
-        for name in ("worker-1", *leading):
-            platform.start_part(name)
+        killed_at = kill_a_worker_and_the_leader(platform)
         tasks = submitting.result(60)
     platform.drain()
     platform.check()
@@ -83,6 +89,24 @@ def test_no_limit_is_passed_in_the_ledger_while_a_worker_and_the_engine_are_kill
     for key in LIMITS:
         assert platform.request("GET", f"/concurrency-keys/{key}").status_code == 404, "a leak"
     assert platform.request("GET", path).json()["limits"]["used"] == 0
+
+
+def test_a_tenant_holds_no_more_slots_than_its_share_while_a_worker_and_the_engine_are_killed(
+    platform: Platform,
+) -> None:
+    """A quarter of 4 slots is one, and of 6 too: a killed worker counts for its lease."""
+    made = platform.request("POST", "/queues", {"name": "shared", "max_share": 25})
+    assert made.status_code == 201
+    lifted = platform.request("PATCH", "/task-types/fault.work", {"concurrency": None})
+    assert lifted.status_code == 200
+    tasks = {str(platform.submit("fault.work", seconds=0.3, queue="shared")) for _ in range(12)}
+    wait_for(lambda: len(runs_of(platform, tasks)) >= 3, seconds=30)
+    killed_at = kill_a_worker_and_the_leader(platform)
+    platform.drain()
+    platform.check()
+    found = runs_of(platform, tasks)
+    assert {run.task for run in found} == tasks
+    assert most_at_once(found, killed_at=killed_at) == 1
 
 
 def test_no_window_sees_more_handed_out_than_the_rate_while_the_engine_is_killed(

@@ -99,6 +99,17 @@ def edit_slots(load: Load, edit: Edit) -> None:
     print(f"{edit.path}: concurrency {edit.tight}, then {edit.loose}")
 
 
+def edit_share(load: Load) -> None:
+    """Change what a tenant may hold of the queue's slots: one of them, two, all."""
+    since = change(load, OF_QUEUE, max_share=100 // SLOTS)
+    wait_for(lambda: has_started(load, since, None, TIGHT_STARTS), seconds=30)
+    check_slots(load.seen(since), 1)
+    since = change(load, OF_QUEUE, max_share=200 // SLOTS)
+    wait_for(lambda: has_started(load, since, None, 1), seconds=30)
+    wait_for(lambda: check_slots(load.seen(since), 2) == 2, seconds=30)
+    change(load, OF_QUEUE, max_share=None)
+
+
 def check_rate(load: Load, seen: Seen, since: float, edit: Edit, rate: int) -> int:
     """Hold hand-outs and the ledger to a rate; gives the most starts of any window."""
     assert most_in_a_window(seen.times, seconds=edit.seconds) <= rate
@@ -197,6 +208,7 @@ def test_every_rule_is_changed_under_load_and_holds_and_a_pause_loses_nothing(lo
     wait_for(lambda: has_started(load, 0.0, None, sum(OWN_LIMITS.values())), seconds=30)
     for edit in SLOT_EDITS:
         edit_slots(load, edit)
+    edit_share(load)
     for edit in RATE_EDITS:
         edit_rate(load, edit)
     load.kinds = ("",)

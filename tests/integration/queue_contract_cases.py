@@ -16,6 +16,7 @@ SETTINGS: Final = {
     "queue_timeout": None,
     "retry": {"policy": "fixed", "delay": 1.5},
     "ageing_seconds": 30,
+    "max_share": None,
     "window_least": 2,
     "window_most": 20,
     "concurrency": 5,
@@ -48,6 +49,8 @@ def change_queue(call: Any, world: Any) -> None:
     call("/queues/contract", SETTINGS)
     call("/queues/contract", {"retry": None, "concurrency": None})
     call("/queues/contract", {"order": "random"})
+    call("/queues/contract", {"order": "newest", "max_share": 50})
+    call("/queues/contract", {"order": "priority", "max_share": 50})
 
 
 def pause_queue(call: Any, world: Any) -> None:

@@ -68,8 +68,8 @@ def statuses(api: Api, *bodies: dict[str, Any]) -> list[int]:
 def test_a_tenant_over_its_quota_is_told_which_and_nothing_is_written(
     api: Api, tenant: Tenant
 ) -> None:
-    limit(tenant, max_waiting=2)
     assert statuses(api, ECHO, ECHO) == [202, 202]
+    limit(tenant, max_waiting=2, max_submissions_per_minute=9)
     before = (Task.objects.count(), Event.objects.count())
     refused = api.post("/tasks", ECHO, Idempotency_Key="k")
     assert refusal(refused) == ("tenant", None, "max_waiting", 2, 2)

@@ -12,7 +12,7 @@ from django.db import connection
 from tasks_app import transitions
 from tasks_app.db import KEYED
 from tasks_app.transitions import claiming, deciding, flows, working
-from tests.factories import make_tenant
+from tests.factories import make_task, make_tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -75,6 +75,41 @@ def test_a_finish_finds_its_rows_by_the_key(dispatched: None, statement: str) ->
     assert "task_run_deadline" not in plan
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_is_parked_by_a_rule_is_found_by_the_index_whatever_the_statistics_say() -> None:
+    tenant = make_tenant()
+    with connection.cursor() as cursor:
+        for _ in range(50):
+            make_task(tenant, state="dispatched")
+        cursor.execute("ANALYZE taskmill_task")
+        for number in range(100):
+            make_task(tenant, state="blocked", concurrency_key=f"k{number % 9}", max_concurrency=1)
+        used = scans(cursor, "task_blocked"), scans(cursor, "task_late_by_queue")
+        cursor.execute("SELECT count(*) FROM taskmill_parked_by(ARRAY['slots/key/0/k1', 'a'])")
+        now = scans(cursor, "task_blocked"), scans(cursor, "task_late_by_queue")
+    assert (now[0] - used[0], now[1] - used[1]) == (2, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_finish_of_many_asks_once_what_is_parked() -> None:
+    tenant = make_tenant()
+    key: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 9}
+    for rules, probes in ((key, 1), ({}, 0)):
+        tasks = [make_task(tenant, state="running", **rules) for _ in range(5)]
+        with connection.cursor() as cursor:
+            used = scans(cursor, "task_blocked")
+            ended = [transitions.Success(id=task_id, epoch=1, result="null") for task_id in tasks]
+            assert len(transitions.succeed(cursor, ended)) == 5
+            assert scans(cursor, "task_blocked") - used == probes
+
+
+def scans(cursor: Any, index: str) -> int:
+    """Count the scans of an index so far."""
+    cursor.execute("SELECT pg_stat_force_next_flush()")
+    cursor.execute("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = %s", [index])
+    return int(cursor.fetchone()[0])
+
+
 def test_flows_are_found_and_picked_by_their_index_though_one_has_nearly_all(db: None) -> None:
     noisy, quiet = make_tenant("noisy"), make_tenant("quiet")
     new = [
@@ -85,6 +120,7 @@ def test_flows_are_found_and_picked_by_their_index_though_one_has_nearly_all(db:
         for _ in range(count)
     ]
     find: dict[str, Any] = {"queue": "q", "below": flows.ABOVE_ALL, "after": -1, "of_each": 16}
+    find |= {"passed_over": []}
     pick: dict[str, Any] = {"queue": "q", "priority": 0, "tenants": [noisy.id, quiet.id]}
     with connection.cursor() as cursor:
         transitions.insert_tasks(cursor, new[:-1])

@@ -323,20 +323,46 @@ def test_what_a_key_has_parked_follows_the_end_of_its_holder_and_not_a_tour_of_a
         holder, follower = (make_task(tenant, queue=queue, **one) for _ in range(2))
         assert rounds(bench) == 1
         assert task_state(follower) == "blocked"
-        assert transitions.unblock_freed(cursor, since=since)[0] == 0
+        assert transitions.unblock_freed(cursor, since=since).count == 0
         finish(holder)
-        freed, now = transitions.unblock_freed(cursor, since=since)
-        assert (freed, task_state(follower)) == (1, "queued")
-        assert transitions.unblock_freed(cursor, since=now)[0] == 0
+        freed = transitions.unblock_freed(cursor, since=since)
+        assert (freed.count, task_state(follower)) == (1, "queued")
+        assert freed.now is not None
+        assert transitions.unblock_freed(cursor, since=freed.now).count == 0
         cursor.execute("ANALYZE taskmill_task")
-        for statement, values, index in (
-            (unblocking._FREED, {"since": since, "most": 1000}, "task_finished"),
-            (unblocking._BLOCKED_BY, {"rules": ["slots/key/1/one"]}, "task_blocked"),
-        ):
-            cursor.execute(f"EXPLAIN {statement}", values)
-            plan = " ".join(row[0] for row in cursor.fetchall())
-            assert index in plan
-            assert "Seq Scan" not in plan
+        cursor.execute(f"EXPLAIN {unblocking._FREED}", {"since": since, "most": 1000})
+        plan = " ".join(row[0] for row in cursor.fetchall())
+    assert "task_finished" in plan
+    assert "Seq Scan on taskmill_task" not in plan
+
+
+def test_what_a_limit_holds_follows_its_change_and_not_a_tour_of_all_keys(
+    bench: Dispatcher, queue: str, tenant: Tenant
+) -> None:
+    one: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 1}
+    _, follower = (make_task(tenant, queue=queue, **one) for _ in range(2))
+    rated = [make_task(tenant, queue=queue, type="limits.rated") for _ in range(4)]
+    assert rounds(bench) == 4
+    caller = Caller(tenant_id=tenant.pk, actor="tests")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT taskmill_now()")
+        since = cursor.fetchone()[0]
+        assert transitions.unblock_freed(cursor, since=since).count == 0
+        change_key_limit(caller=caller, key="one", columns={"concurrency": 2})
+        change_type_limit(caller=caller, task_type="limits.rated", columns={"rate": "9/h"})
+        assert transitions.unblock_freed(cursor, since=since).count == 2
+    assert (task_state(follower), task_state(rated[-1])) == ("queued", "queued")
+
+
+def test_a_new_leader_knows_what_ended_in_the_last_minute(
+    bench: Dispatcher, queue: str, tenant: Tenant
+) -> None:
+    one: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 1}
+    holder, _ = (make_task(tenant, queue=queue, **one) for _ in range(2))
+    assert rounds(bench) == 1
+    finish(holder)
+    with connection.cursor() as cursor:
+        assert transitions.unblock_freed(cursor, since=None).count == 1
 
 
 def test_what_a_type_has_parked_follows_the_end_of_one_of_it(
@@ -348,7 +374,7 @@ def test_what_a_type_has_parked_follows_the_end_of_one_of_it(
         since = cursor.fetchone()[0]
         assert rounds(bench) == 2
         finish(tasks[0])
-        assert transitions.unblock_freed(cursor, since=since)[0] == 1
+        assert transitions.unblock_freed(cursor, since=since).count == 1
 
 
 def test_a_task_of_a_queue_without_workers_does_not_keep_a_rule_from_others(

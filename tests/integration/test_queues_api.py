@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -234,15 +235,51 @@ def test_the_failed_tasks_of_a_queue_are_listed_and_retried(api: Api, queue: str
     assert [task_state(one) for one in (*tasks, other)] == ["queued", "queued", "failed"]
 
 
+def act_on(client: Client, queue: str, action: str, **fields: str) -> str:
+    """Run an action of the board on a queue; gives what is said after it."""
+    data = {"action": action, "_selected_action": [queue], "index": "0"}
+    answer = client.post(BOARD, data | fields, follow=True)
+    return " ".join(str(message) for message in answer.context["messages"])
+
+
+def test_operators_delete_finished_tasks_of_a_queue_in_the_admin(
+    staff: Callable[..., Client], queue: str
+) -> None:
+    Queue.objects.create(name=queue)
+    tenants = [make_tenant("acme"), make_tenant("stranger")]
+    old = [make_task(one, queue=queue, state="failed") for one in tenants]
+    Task.objects.update(finished_at=datetime(2020, 1, 1, tzinfo=UTC))
+    kept = [make_task(tenants[0], queue=queue, state=state) for state in ("failed", "queued")]
+    kept += [
+        make_task(tenants[0], state="failed"),
+        make_task(tenants[0], queue=queue, state="success"),
+    ]
+    chosen = {"status": "failed", "grace_period": "3600"}
+    viewer, operator = staff("view_queue"), staff("view_queue", "operate_task")
+    assert "Delete finished tasks" not in viewer.get(BOARD).content.decode()
+    act_on(viewer, queue, "clean_selected", **chosen)
+    page = operator.get(BOARD).content.decode()
+    assert all(f'name="{name}"' in page for name in ("reason", "status", "grace_period"))
+    for wrong in (
+        {"status": ""},
+        {"status": "queued"},
+        {"grace_period": ""},
+        {"grace_period": "-1"},
+    ):
+        (field,) = wrong
+        assert act_on(operator, queue, "clean_selected", **chosen | wrong).startswith(f"* {field}")
+    assert Task.objects.count() == len(old) + len(kept)
+    assert act_on(operator, queue, "clean_selected", **chosen) == "2 deleted."
+    assert set(Task.objects.values_list("id", flat=True)) == set(kept)
+
+
 def test_operators_steer_queues_in_the_admin(staff: Callable[..., Client], queue: str) -> None:
     failed = make_task(queue=queue, state="failed")
     make_task(make_tenant("stranger"), queue=queue)
     row = Queue.objects.create(name=queue)
 
-    def act(client: Client, action: str) -> str:
-        data = {"action": action, "_selected_action": [queue], "index": "0"}
-        answer = client.post(BOARD, data, follow=True)
-        return " ".join(str(message) for message in answer.context["messages"])
+    def act(client: Client, action: str, **fields: str) -> str:
+        return act_on(client, queue, action, **fields)
 
     viewer = staff("view_queue")
     assert queue in viewer.get(BOARD).content.decode()
@@ -250,8 +287,10 @@ def test_operators_steer_queues_in_the_admin(staff: Callable[..., Client], queue
     row.refresh_from_db()
     assert not row.is_paused
     operator = staff("view_queue", "change_queue", "steer_queue", "operate_task")
-    assert act(operator, "pause_selected") == "1 paused."
+    assert act(operator, "pause_selected", reason="r" * 501).startswith("* reason")
+    assert act(operator, "pause_selected", reason="out of paper") == "1 paused."
     row.refresh_from_db()
+    assert row.pause_reason == "out of paper"
     assert row.is_paused
     assert row.paused_by.startswith("admin:staff-")
     assert act(operator, "retry_failed_of_selected") == "1 queued again."

@@ -8,8 +8,8 @@ FAIR = (
     Mutant(
         "tenants do not share",
         SHARING,
-        "        if queue.is_shared:\n",
-        "        if False:\n",
+        "        if queue.is_shared or queue.max_share is not None:\n",
+        "        if queue.max_share is not None:\n",
         f"{SHARING_TESTS}::test_a_quiet_tenant_overtakes_the_backlog_of_a_noisy_one",
     ),
     Mutant(
@@ -51,8 +51,8 @@ FAIR = (
     Mutant(
         "flows that a look did not see wait behind a smaller priority",
         SHARING,
-        "is_done = level.is_whole and not any(",
-        "is_done = not any(",
+        "is_done = level.is_whole and not self",
+        "is_done = not self",
         f"{SHARING_TESTS}::test_more_flows_than_a_look_sees_are_all_served_before_a_smaller_priority",
     ),
     Mutant(

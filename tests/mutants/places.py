@@ -36,12 +36,17 @@ SHARING_TESTS = "tests/integration/test_fairness.py"
 FAIRNESS_ALONE = "tests/unit/test_fairness.py"
 PLANS = "tests/integration/test_hot_path_plans.py"
 LIMITS = "tests/integration/test_limits.py"
+LIMIT_RACES = "tests/races/test_limit_races.py"
+MAX_SHARE = "tests/integration/test_max_share.py"
+WAKING_TESTS = "tests/integration/test_unblocking.py"
 LIMITS_ALONE = "tests/unit/test_limits.py"
 SIMULATION = (
     "test_a_simulated_dispatcher_keeps_every_limit_takes_all_or_none_and_leaves_nothing_over"
 )
 
 LIMITING = "tasks_app/transitions/limiting.py"
+MAX_SHARE_MIGRATION = "tasks_app/migrations/0012_max_share.py"
+WAKING = "tasks_app/dispatch/unblocking.py"
 UNBLOCKING = "tasks_app/transitions/unblocking.py"
 SHARING = "tasks_app/dispatch/sharing.py"
 FAIRNESS = "tasks_app/limits/fairness.py"

@@ -10,7 +10,7 @@ from django.db import connection
 
 from tasks_app import leadership, transitions
 from tasks_app.db import connect
-from tasks_app.models import Limit, Task
+from tasks_app.models import Limit, Queue, Task
 from tests.attempts import claim_one, succeed_one
 from tests.engines import dispatcher, new_queue
 from tests.factories import make_task, make_tenant, make_worker, task_state
@@ -25,13 +25,16 @@ def is_blocked() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-@pytest.mark.parametrize("limit", [{"concurrency": 2}, {"rate": "2/h"}])
+@pytest.mark.parametrize("limit", [{"concurrency": 2}, {"rate": "2/h"}, {"max_share": 10}])
 def test_slots_and_tokens_are_read_after_what_another_dispatch_took(
     valkey: Any, limit: dict[str, Any]
 ) -> None:
     queue, tenant = new_queue(), make_tenant()
     make_worker(queue, slots=20)
-    Limit.objects.create(of="type", name="tests.echo", **limit)
+    if "max_share" in limit:
+        Queue.objects.create(name=queue, **limit)
+    else:
+        Limit.objects.create(of="type", name="tests.echo", **limit)
     for _ in range(6):
         make_task(tenant, queue=queue)
     with dispatcher() as bench, connect("test") as other, ThreadPoolExecutor(1) as pool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from random import Random
 
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -161,3 +162,17 @@ def test_accounts_of_those_who_left_are_dropped_once_they_say_nothing_more() -> 
         ledger.share(1, parties)
         ledger.pass_time(parties, 5.0)
     assert len(ledger._had) < 200
+
+
+@given(WEIGHTS, st.integers(0, 40), st.integers(1, 6), st.randoms(use_true_random=False))
+def test_nobody_is_granted_more_than_may_be_out(
+    weights: dict[int, int], room: int, most: int, random: Random
+) -> None:
+    parties = {
+        name: Party(weight=weight, out=random.randrange(8), is_waiting=random.random() < 0.8)
+        for name, weight in weights.items()
+    }
+    granted = Counter(Ledger[int]().share(room, parties, most=most))
+    places = {name: most - one.out for name, one in parties.items() if one.is_waiting}
+    assert all(count <= places[name] for name, count in granted.items())
+    assert granted.total() == min(room, sum(max(0, number) for number in places.values()))
