@@ -1,4 +1,4 @@
-"""While a beat makes up for an outage, portion by portion, the present and edits take their turn."""
+"""While a beat makes up for an outage in portions, the present and edits have their turn."""
 
 from __future__ import annotations
 
