@@ -11,7 +11,8 @@ from django.test import Client
 
 import tests.task_handlers  # noqa: F401 - registers the types
 from scheduler.declared import schedule, sync_declared
-from scheduler.models import Firing, Schedule
+from scheduler.models import BeatProcess, Firing, Schedule
+from scheduler.public import check_beat
 from scheduler.ticking.clock import Clock
 from tasks_app.models import Task
 from tasks_app.services.health import forget_health
@@ -265,3 +266,18 @@ def test_the_health_of_the_clock_is_missed_where_something_is_due_and_says_how_l
         assert (status, "s late" in detail) == ("unavailable", True)
         tick()
         assert clock_part() == ("ok", "")
+
+
+def test_a_beat_says_that_it_lives_with_its_ticks_and_one_of_yesterday_is_forgotten() -> None:
+    passed = 0.0
+    clock = Clock(CONF, monotonic=lambda: passed)
+    clock.tick()
+    for passed in (1.0, 20.0, 40.0):
+        with clock_shifted(passed):
+            clock.tick()
+            assert check_beat().facts["beats"] == 1
+    with clock_shifted(40.0 + 16):
+        assert check_beat().facts["beats"] == 0
+    with clock_shifted(86_400 + 60):
+        Clock(CONF).tick()
+        assert BeatProcess.objects.count() == 1
