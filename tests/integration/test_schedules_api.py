@@ -82,7 +82,8 @@ def test_a_sun_that_never_rises_there_is_refused_and_its_preview_is_empty(api: A
     pole = {"solar": {"event": "sunrise", "latitude": 90, "longitude": 0}}
     answer = api.post("/schedules", {"key": "k", "type": "tests.echo"} | pole)
     assert answer.status_code == 422
-    assert "nothing would ever be due" in answer.json()["detail"]
+    assert pointers(answer) == ["/solar"]
+    assert "the sun never comes to it" in answer.json()["detail"]
     assert api.post("/schedules/preview", pole).json()["results"] == []
 
 
@@ -97,7 +98,8 @@ def test_a_sun_that_never_rises_there_is_refused_and_its_preview_is_empty(api: A
         ({"cron": None}, "/cron", "exactly one"),
         ({"cron": None, "interval_seconds": 0.5}, "/interval_seconds", "1 second"),
         ({"cron": None, "interval_seconds": 4000.5}, "/interval_seconds", "whole"),
-        ({"cron": None, "once_at": "2020-01-01T00:00:00Z"}, "/timing", "past"),
+        ({"cron": None, "once_at": "2020-01-01T00:00:00Z"}, "/once_at", "past"),
+        ({"end_at": "2020-01-01T00:00:00Z"}, "/end_at", "before the next instant"),
         ({"cron": None, "once_at": "2300-01-01T00:00:00Z"}, "/once_at", "2199"),
         ({"cron": None, "once_at": "2027-01-01T00:00:00"}, "/once_at", "timezone"),
         ({"solar": SUNRISE}, "/cron", "exactly one"),

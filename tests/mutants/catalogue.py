@@ -7,5 +7,6 @@ from tests.mutants.flow import FLOW
 from tests.mutants.heart import HEART
 from tests.mutants.live import LIVE
 from tests.mutants.places import Mutant
+from tests.mutants.schedules import SCHEDULES
 
-MUTANTS: tuple[Mutant, ...] = (*HEART, *FLOW, *FAIR, *LIVE)
+MUTANTS: tuple[Mutant, ...] = (*HEART, *FLOW, *FAIR, *LIVE, *SCHEDULES)
