@@ -233,7 +233,7 @@ def test_cleaning_takes_what_has_expired_and_leaves_what_is_needed(
             is_open=name == "open",
             reason=name,
         )
-    Schedule.objects.filter(id=row.id).update(last_nominal_at=now - timedelta(days=29))
+    Schedule.objects.filter(id=row.id).update(last_nominal_at=now - timedelta(days=1))
     Schedule.objects.filter(id=idle.id).update(last_nominal_at=now - timedelta(days=43))
     tenant = make_tenant("default")
     for days in (401, 399):

@@ -78,6 +78,7 @@ MANY = {"limit": 200, "grace": 30.0}
 QUERIES: dict[str, tuple[str, dict[str, Any], int]] = {
     "due in time": (SELECT_SCHEDULES + firing._IN_TIME, MANY, 2_500),
     "late": (SELECT_SCHEDULES + firing._LATE, MANY, 4_000),
+    "nothing late": (SELECT_SCHEDULES + firing._LATE, MANY | {"grace": 86_400.0}, 50),
     "when the next is due": (clock._NEXT, {}, 50),
     "edited": (changes._TAKE, {"limit": changes.BATCH}, 2_000),
     "open firings": (settling._OPEN, {"after": 0, "limit": settling.BATCH}, 500),
