@@ -2,8 +2,8 @@
 
 Starts a PostgreSQL of its own, makes the schedules through the service, and lets one beat tick with
 the database's clock shifted by a minute each time, so that all, some or none are due. Then the
-clock of a beat in a process of its own jumps over an hour, again and again, and each time a
-schedule is edited while it works on what came due.
+clock of a beat in a process of its own jumps over an hour, again and again, and each time two
+schedules are edited while it works on what came due: a daily one, and one that is due itself.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import psutil
 
 HOUR = 3600
 DUE = "SELECT count(*) FROM taskmill_schedule WHERE next_at <= taskmill_now()"
+LATE = "SELECT count(*) FROM taskmill_schedule WHERE next_at <= taskmill_now() - interval '30 s'"
 CRONS = ("* * * * *", "*/5 * * * *", "0 * * * *", "30 2 * * *", "0 9 * * MON-FRI")
 
 
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=5000)
     parser.add_argument("--minutes", type=int, default=10)
     parser.add_argument("--edits", type=int, default=20)
+    parser.add_argument("--outage-hours", type=float, default=1.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="taskmill-bench-") as directory:
         var = Path(directory)
@@ -45,7 +47,7 @@ def main() -> int:
         }
         with _database(var):
             _measure(options.schedules, options.minutes)
-            _measure_edits(options.edits)
+            _measure_edits(options.edits, options.outage_hours)
     return 0
 
 
@@ -154,43 +156,51 @@ def _timed(tick: Callable[[], float]) -> tuple[float, int, float]:
         return perf_counter() - began, asked, wait
 
 
-def _measure_edits(count: int) -> None:
-    """Edit schedules while a beat makes up for an hour; a new timing is due after a second."""
+def _measure_edits(count: int, hours: float) -> None:
+    """Edit schedules while a beat makes up for an outage; a new timing is due after a second."""
     command = [sys.executable, "-m", "celery", "-A", "config", "beat", "--pidfile="]
     beat = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    waits: dict[str, list[float]] = {"30 2 * * *": [], "* * * * *": []}
+    behind, making_up = [], []
     try:
         _wait(lambda: _ask("SELECT count(*) > 1 FROM taskmill_beat"))
-        waits, behind = [], []
         for number in range(1, count + 1):
-            _shift_for_all(HOUR * number)
+            began = perf_counter()
+            _shift_for_all(int(hours * HOUR * number))
             behind.append(_ask(DUE))
-            waits.append(_edit(number))
-            _wait(lambda: not _ask(DUE))
+            for cron, found in waits.items():
+                found.append(_edit(CRONS.index(cron) + len(CRONS) * number, cron))
+            _wait(lambda: not _ask(LATE))
+            making_up.append(perf_counter() - began)
         memory = psutil.Process(beat.pid).memory_info().rss / 2**20
     finally:
         beat.terminate()
         beat.wait(30)
     print(
-        f"{count} edits while a beat made up for an hour of {max(behind)} schedules: in force after"
-        f" p50 {statistics.median(waits):.2f} s, most {max(waits):.2f} s, of which 1 s is due"
+        f"{count} times a beat made up for {hours:g} h of {max(behind)} schedules, in"
+        f" {statistics.median(making_up):.1f} s; in force after, of which 1 s is due:"
     )
+    for cron, found in waits.items():
+        print(
+            f"  an edit of {cron!r}: p50 {statistics.median(found):.2f} s, most {max(found):.2f} s"
+        )
     print(f"memory of a beat's process: {memory:.0f} MiB")
 
 
-def _edit(number: int) -> float:
-    """Make a daily schedule one of each second; gives the seconds until that is fired."""
+def _edit(number: int, cron: str) -> float:
+    """Make a schedule one of each second; gives the seconds until an instant of that is fired."""
     from scheduler.models import Firing, Schedule
     from scheduler.public import Timing, update_schedule
     from tasks_app.platform import Caller
 
-    edited = Schedule.objects.get(key=f"schedule-{number * len(CRONS) - 2}")
+    edited = Schedule.objects.get(key=f"schedule-{number}")
     caller = Caller(tenant_id=edited.tenant_id, actor="bench")
     began, edited_at = perf_counter(), _ask("SELECT taskmill_now()")
     changes: dict[str, Any] = {"timing": Timing(interval_seconds=1)}
     update_schedule(caller=caller, schedule_id=edited.id, changes=changes)
     _wait(Firing.objects.filter(schedule=edited, nominal_at__gt=edited_at).exists)
     seconds = perf_counter() - began
-    changes = {"timing": Timing(cron="30 2 * * *", timezone="Europe/Berlin")}
+    changes = {"timing": Timing(cron=cron, timezone="Europe/Berlin")}
     update_schedule(caller=caller, schedule_id=edited.id, changes=changes)
     return seconds
 

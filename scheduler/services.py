@@ -34,9 +34,6 @@ from tasks_app.platform import Caller, ScheduledSubmission, check_scheduled
 
 MAX_KEY_LENGTH: Final = 100
 MAX_PREVIEW: Final = 100
-_NEVER: Final = (
-    "nothing would ever be due: all of it lies in the past, or the sun never comes to it there"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +197,7 @@ def _check(caller: Caller, wanted: Wanted, *, first: bool) -> None:
     timetable = check_timing(wanted.timing)
     check_policies(wanted.policies)
     if first and timetable.next(database_now()) is None:
-        raise InvalidRule.of("timing", _NEVER)
+        raise _never_due(wanted.timing)
     check_scheduled(
         ScheduledSubmission(
             tenant_id=caller.tenant_id,
@@ -210,6 +207,17 @@ def _check(caller: Caller, wanted: Wanted, *, first: bool) -> None:
             options=dict(wanted.options),
         )
     )
+
+
+def _never_due(timing: Timing) -> InvalidRule:
+    """Name the part of a timing because of which nothing is due any more."""
+    if timing.once_at is not None:
+        part, reason = "once_at", "once_at lies in the past, or not between start_at and end_at"
+    elif timing.end_at is not None:
+        part, reason = "end_at", "end_at lies before the next instant"
+    else:
+        part, reason = "solar", "the sun never comes to it there"
+    return InvalidRule.of(part, f"nothing would ever be due: {reason}")
 
 
 def _found(caller: Caller, schedule_id: uuid.UUID) -> Schedule:

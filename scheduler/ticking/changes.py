@@ -132,7 +132,8 @@ def _adopted(row: Mapping[str, Any]) -> dict[str, Any]:
 def renew(one: Loaded, changed_at: datetime) -> dict[str, Any]:
     """Give a schedule's columns after a change of its periodic task.
 
-    An instant of the old timing that was due before the change stays due.
+    An instant of the old timing that was due before the change stays due. So that the new timing
+    does not wait until everything older is made up for, the schedule is looked at next.
 
     Args:
         changed_at: when it was changed: a new timing is in force from then on.
@@ -144,8 +145,9 @@ def renew(one: Loaded, changed_at: datetime) -> dict[str, Any]:
         row["anchor_at"] = changed_at
     _decide_status(row)
     following = None
+    known = row["next_at"]
+    is_pending = known is not None and known <= changed_at
     if one.is_on_clock:
-        is_pending = row["next_at"] is not None and row["next_at"] <= changed_at
         try:
             following = _next_of(one, changed_at, keep=is_pending or not is_new)
         except InvalidRule as error:
@@ -162,8 +164,15 @@ def renew(one: Loaded, changed_at: datetime) -> dict[str, Any]:
         "status_reason": row["status_reason"],
         "status_by": row.get("status_by") or "",
         "next_nominal_at": following,
-        "next_at": following + one.lag(following) if following else None,
+        "next_at": _look_at(one, following, (one.now if is_new else known) if is_pending else None),
     }
+
+
+def _look_at(one: Loaded, following: datetime | None, earliest: datetime | None) -> datetime | None:
+    if following is None:
+        return None
+    at = following + one.lag(following)
+    return at if earliest is None else max(at, earliest)
 
 
 def _next_of(one: Loaded, changed_at: datetime, *, keep: bool) -> datetime | None:

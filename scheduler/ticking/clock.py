@@ -12,7 +12,7 @@ from django.db import connection
 from scheduler.conf import SchedulerConf
 from scheduler.ticking.changes import BATCH as CHANGES_BATCH
 from scheduler.ticking.changes import take_over_changes
-from scheduler.ticking.firing import fire_due
+from scheduler.ticking.firing import fire_in_time, make_up
 from scheduler.ticking.settling import Settler, start_waiting
 from tasks_app.clock import monotonic
 from tasks_app.db import process_name
@@ -59,7 +59,7 @@ class Clock:
         """
         self._report()
         changes = take_over_changes()
-        fired = fire_due(self.conf)
+        fired = max(fire_in_time(self.conf), make_up(self.conf))
         if self._is_time("_settled_at", _SETTLE_SECONDS):
             self._settler.run_once()
             start_waiting()

@@ -34,8 +34,14 @@ from tasks_app.telemetry import logger
 
 log = logger(__name__)
 
-_DUE: Final = """
-WHERE s.next_at <= taskmill_now() ORDER BY s.next_at LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED
+_IN_TIME: Final = """
+WHERE s.next_at <= taskmill_now() AND s.next_at > taskmill_now() - make_interval(secs => %(grace)s)
+ORDER BY s.next_at LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED
+"""
+
+_LATE: Final = """
+WHERE s.next_at <= taskmill_now() - make_interval(secs => %(grace)s)
+ORDER BY s.next_at LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED
 """
 
 _WAITING: Final = """
@@ -108,16 +114,29 @@ class Decided:
         return sum(1 for verdict in self.recorded if verdict.outcome in outcomes)
 
 
-def fire_due(conf: SchedulerConf) -> int:
-    """Fire at most a batch of due schedules and say how many there were.
+def fire_in_time(conf: SchedulerConf) -> int:
+    """Fire at most a batch of the schedules due within the grace; gives how many.
 
     A bounded number of statements, whatever the number of schedules (and one or two more for each
     task that `cancel_previous` asks to stop).
 
     Concurrency: any number of beats; schedules that another one holds are left to it.
     """
+    return _fire(_IN_TIME, conf)
+
+
+def make_up(conf: SchedulerConf) -> int:
+    """Do the same for schedules that are later than the grace, the oldest first.
+
+    A portion of what an outage left, so that its length never stands between an instant of the
+    present and its firing; repeat it until nothing is late.
+    """
+    return _fire(_LATE, conf)
+
+
+def _fire(where: str, conf: SchedulerConf) -> int:
     with transaction.atomic(), connection.cursor() as cursor:
-        due = load(cursor, _DUE, {"limit": conf.batch})
+        due = load(cursor, where, {"limit": conf.batch, "grace": conf.grace_seconds})
         if not due:
             return 0
         decided = _decide(cursor, _plans(due, conf))

@@ -21,6 +21,7 @@ from tests.processes import wait_for
 PERIODS = {"one": 1, "two": 2, "five": 5, "seven": 7, "thirty": 30, "sixty": 60}
 PLAIN = "plain"
 LEASE_SECONDS = 60
+MAKING_SECONDS = 300
 MAKE_PLAIN = """
 import sys
 from datetime import datetime
@@ -86,8 +87,11 @@ class Clockwork(Platform):
         wait_for(lambda: self.query(beats) == [(3,)], seconds=90, reason="a beat is missing")
 
     def make_schedules(self, *, seconds: int) -> None:
-        """Make all schedules, due from a little later on for so many seconds."""
-        self.start_at = self.now() + timedelta(seconds=30)
+        """Make all schedules, due from a little later on for so many seconds; go on to that.
+
+        Nothing is due of a schedule before it was made, so all have to be made by then.
+        """
+        self.start_at = self.now() + timedelta(seconds=MAKING_SECONDS)
         self.end_at = self.start_at + timedelta(seconds=seconds)
         for key, period in PERIODS.items():
             body = {
@@ -104,6 +108,9 @@ class Clockwork(Platform):
             assert answer.status_code == 201, answer.text
         self.run("-c", MAKE_PLAIN, self.start_at.isoformat(), self.end_at.isoformat())
         wait_for(lambda: self.query(_MAKE_UP_FOR_PLAIN, PLAIN), reason="no beat takes it over")
+        left = (self.start_at - self.now()).total_seconds()
+        assert left > 0, "the schedules were made too slowly"
+        self.step(left)
 
     def now(self) -> datetime:
         """Give what the clock shows."""

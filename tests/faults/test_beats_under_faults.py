@@ -112,7 +112,6 @@ def run_and_check(form: Form, broker: Any) -> None:
     """Go through the rounds, each with a step of the clock, then hold runs against instants."""
     with running_clockwork(broker) as clockwork:
         clockwork.make_schedules(seconds=form.seconds)
-        clockwork.step(30)
         faults, number = cycle(FAULTS), 0
         while clockwork.now() < clockwork.end_at or number < len(FAULTS):
             clockwork.step(form.step)

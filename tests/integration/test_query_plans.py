@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -52,6 +50,7 @@ from tasks_app.transitions import (
     strategies,
     unblocking,
 )
+from tests import query_plans
 from tests.factories import make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -135,16 +134,7 @@ def filled(django_db_setup: None, django_db_blocker: Any) -> Iterator[dict[str, 
 
 
 def check_plan(query: str, values: dict[str, Any], *, most: int = MOST_BUFFERS) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL jit = off")
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values)
-        found = cursor.fetchone()[0]
-    (plan,) = json.loads(found) if isinstance(found, str) else found
-    text = json.dumps(plan, indent=1)
-    scanned = re.findall(r'"Node Type": "Seq Scan"[^}]*?"Relation Name": "(\w+)"', text)
-    assert not set(scanned) & set(LARGE), text
-    buffers = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
-    assert buffers <= most, f"{buffers} buffers\n{text}"
+    query_plans.check_plan(query, values, most=most, large=LARGE)
 
 
 def test_a_plan_without_an_index_is_noticed(filled: dict[str, int]) -> None:

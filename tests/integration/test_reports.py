@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import email
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.policy import default as modern
 from typing import Any
@@ -20,6 +20,7 @@ import tests.task_handlers  # noqa: F401 - registers the types
 from config.env import Environment
 from scheduler.declared import sync_declared
 from scheduler.models import Firing, HourNumbers, Schedule
+from scheduler.reports import cleaning
 from scheduler.reports.conf import ReportsConf
 from scheduler.reports.daily import bounds_of, day_before
 from tasks_app.models import Task
@@ -30,6 +31,10 @@ from tests.processes import Process, publish_hints, running_worker, wait_for
 from tests.web import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Cancelled(Exception):
+    """Stands for a task that is asked to stop."""
 
 
 class Sink:
@@ -112,6 +117,12 @@ def finish_at(at: datetime, state: str, *, ran: float = 2.0, **fields: Any) -> N
         )
 
 
+def record_instant(key: str, at: datetime, outcome: str) -> None:
+    Firing.objects.create(
+        schedule=Schedule.objects.get(key=key), nominal_at=at, recorded_at=at, outcome=outcome
+    )
+
+
 def test_the_system_schedules_are_due_at_two_each_hour_and_at_nine(api: Api) -> None:
     found = {one["key"]: one for one in api.get("/schedules?q=system.").json()["results"]}
     assert {key: one["cron"] for key, one in found.items()} == {
@@ -171,6 +182,12 @@ def test_the_daily_report_is_mailed_as_text_and_html_with_the_day_s_numbers(
     finish_at(begin + timedelta(hours=6), "timeout", type="tests.<b>order</b>", ran=90)
     finish_at(end, "error", type="tests.today")
     make_task(queue="slow-lane")
+    make_schedule(every(60), key="torn")
+    Schedule.objects.filter(key="torn").update(status="broken")
+    for number, outcome in enumerate(("fired", "missed", "missed", "skipped")):
+        at = begin + timedelta(hours=number)
+        record_instant("torn", at, outcome)
+    record_instant("torn", end, "fired")
     sink[0].mails.clear()
     sink[0].refusals = 1
     hand_over(task_id)
@@ -189,11 +206,15 @@ def test_the_daily_report_is_mailed_as_text_and_html_with_the_day_s_numbers(
     for part in ("4 tasks finished, success rate 50.00%", "average duration 1.5 min"):
         assert part in text
     assert "  tests.<b>order</b>: 2 of 2" in text
+    assert "average wait 3.0 s" in text
     assert "  slow-lane: 1 waiting, the oldest for " in text
+    assert "Schedules: 1 fired, 1 skipped, 2 missed" in text
+    assert "Broken: torn" in text
     assert "tests.today" not in text
     assert 'tests.&lt;b&gt;order&lt;/b&gt;</td><td align="right">2</td>' in page
     assert "success rate <b>50.00%</b>" in page
     assert "slow-lane" in page
+    assert "1 fired, 1 skipped, 2 missed. Broken: torn." in page
 
 
 def test_cleaning_takes_what_has_expired_and_leaves_what_is_needed(
@@ -212,7 +233,7 @@ def test_cleaning_takes_what_has_expired_and_leaves_what_is_needed(
             is_open=name == "open",
             reason=name,
         )
-    Schedule.objects.filter(id=row.id).update(last_nominal_at=now - timedelta(days=29))
+    Schedule.objects.filter(id=row.id).update(last_nominal_at=now - timedelta(days=1))
     Schedule.objects.filter(id=idle.id).update(last_nominal_at=now - timedelta(days=43))
     tenant = make_tenant("default")
     for days in (401, 399):
@@ -229,6 +250,42 @@ def test_cleaning_takes_what_has_expired_and_leaves_what_is_needed(
     assert HourNumbers.objects.count() == 1
     assert [one.session_key for one in Session.objects.all()] == ["new"]
     assert Task.objects.get(id=live).state == "queued"
+
+
+def test_cleaning_goes_in_batches_and_stops_between_two_when_it_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cleaning, "BATCH", 2)
+    make_schedule(every(60), key="row")
+    now = database_now()
+    for days in (31, 32, 33, 34, 35):
+        record_instant("row", now - timedelta(days=days), "fired")
+    turns = 0
+
+    def stop_at_the_second() -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 2:
+            raise Cancelled
+
+    def clean(go_on: Callable[[], None]) -> dict[str, int]:
+        return cleaning.remove_expired(firing_days=30, history_days=400, go_on=go_on)
+
+    with pytest.raises(Cancelled):
+        clean(stop_at_the_second)
+    left = sorted(now - at for at in Firing.objects.values_list("nominal_at", flat=True))
+    assert left == [timedelta(days=days) for days in (31, 32, 33)]
+    assert clean(lambda: None)["firings"] == 3
+    assert not Firing.objects.exists()
+
+
+def test_a_schedule_of_a_tenant_s_own_does_not_start_a_system_task_either(worker: Process) -> None:
+    theirs = Api(make_key(make_tenant("stranger")))
+    wanted = {"key": "system.clean", "type": "system.clean", "interval_seconds": 3600}
+    assert theirs.post("/schedules", wanted).status_code == 201
+    task_id = start(theirs, "system.clean")
+    hand_over(task_id)
+    assert ended(task_id).error["code"] == "PERMISSION_DENIED"
 
 
 def test_a_tenant_that_submits_a_system_task_itself_is_refused(worker: Process) -> None:

@@ -11,7 +11,8 @@ from django.test import Client
 
 import tests.task_handlers  # noqa: F401 - registers the types
 from scheduler.declared import schedule, sync_declared
-from scheduler.models import Firing, Schedule
+from scheduler.models import BeatProcess, Firing, Schedule
+from scheduler.public import check_beat
 from scheduler.ticking.clock import Clock
 from tasks_app.models import Task
 from tasks_app.services.health import forget_health
@@ -81,7 +82,8 @@ def test_a_sun_that_never_rises_there_is_refused_and_its_preview_is_empty(api: A
     pole = {"solar": {"event": "sunrise", "latitude": 90, "longitude": 0}}
     answer = api.post("/schedules", {"key": "k", "type": "tests.echo"} | pole)
     assert answer.status_code == 422
-    assert "nothing would ever be due" in answer.json()["detail"]
+    assert pointers(answer) == ["/solar"]
+    assert "the sun never comes to it" in answer.json()["detail"]
     assert api.post("/schedules/preview", pole).json()["results"] == []
 
 
@@ -96,7 +98,8 @@ def test_a_sun_that_never_rises_there_is_refused_and_its_preview_is_empty(api: A
         ({"cron": None}, "/cron", "exactly one"),
         ({"cron": None, "interval_seconds": 0.5}, "/interval_seconds", "1 second"),
         ({"cron": None, "interval_seconds": 4000.5}, "/interval_seconds", "whole"),
-        ({"cron": None, "once_at": "2020-01-01T00:00:00Z"}, "/timing", "past"),
+        ({"cron": None, "once_at": "2020-01-01T00:00:00Z"}, "/once_at", "past"),
+        ({"end_at": "2020-01-01T00:00:00Z"}, "/end_at", "before the next instant"),
         ({"cron": None, "once_at": "2300-01-01T00:00:00Z"}, "/once_at", "2199"),
         ({"cron": None, "once_at": "2027-01-01T00:00:00"}, "/once_at", "timezone"),
         ({"solar": SUNRISE}, "/cron", "exactly one"),
@@ -265,3 +268,18 @@ def test_the_health_of_the_clock_is_missed_where_something_is_due_and_says_how_l
         assert (status, "s late" in detail) == ("unavailable", True)
         tick()
         assert clock_part() == ("ok", "")
+
+
+def test_a_beat_says_that_it_lives_with_its_ticks_and_one_of_yesterday_is_forgotten() -> None:
+    passed = 0.0
+    clock = Clock(CONF, monotonic=lambda: passed)
+    clock.tick()
+    for passed in (1.0, 20.0, 40.0):
+        with clock_shifted(passed):
+            clock.tick()
+            assert check_beat().facts["beats"] == 1
+    with clock_shifted(40.0 + 16):
+        assert check_beat().facts["beats"] == 0
+    with clock_shifted(86_400 + 60):
+        Clock(CONF).tick()
+        assert BeatProcess.objects.count() == 1

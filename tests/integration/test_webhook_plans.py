@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -14,11 +12,13 @@ from django.db import connection, transaction
 from notifications.models import WebhookDelivery
 from notifications.webhooks import claims, selectors, sink
 from tasks_app.selectors import receivers
+from tests import query_plans
 from tests.factories import make_tenant
 from tests.many_tasks import insert_many_tasks
 
 pytestmark = pytest.mark.django_db
 ROWS = 100_000
+LARGE = ("taskmill_webhook_delivery", "taskmill_webhook_endpoint", "taskmill_task")
 _FILL = """
 INSERT INTO taskmill_webhook_delivery (id, tenant_id, endpoint_id, task_id, url, receiver, lane,
     event, event_type, body, state, tries, tries_base, epoch, next_try_at, created_at, finished_at,
@@ -59,18 +59,7 @@ def filled(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 
 
 def check_plan(query: str, values: Any, *, most: int) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL jit = off")
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", values)
-        found = cursor.fetchone()[0]
-    (plan,) = json.loads(found) if isinstance(found, str) else found
-    text = json.dumps(plan, indent=1)
-    scanned = re.findall(r'"Node Type": "Seq Scan"[^}]*?"Relation Name": "(\w+)"', text)
-    assert "taskmill_webhook_delivery" not in scanned, text
-    assert "taskmill_webhook_endpoint" not in scanned, text
-    assert "taskmill_task" not in scanned, text
-    buffers = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
-    assert buffers <= most, f"{buffers} buffers\n{text}"
+    query_plans.check_plan(query, values, most=most, large=LARGE)
 
 
 FULL = ["endpoint.x"]

@@ -8,5 +8,6 @@ from tests.mutants.heart import HEART
 from tests.mutants.live import LIVE
 from tests.mutants.places import Mutant
 from tests.mutants.rooms import ROOMS
+from tests.mutants.schedules import SCHEDULES
 
-MUTANTS: tuple[Mutant, ...] = (*HEART, *FLOW, *FAIR, *ROOMS, *LIVE)
+MUTANTS: tuple[Mutant, ...] = (*HEART, *FLOW, *FAIR, *ROOMS, *LIVE, *SCHEDULES)

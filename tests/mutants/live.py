@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.places import AUDIENCES, BEATS, CROWD, FIRING, HUB, PLATFORM, Mutant
+from tests.mutants.places import AUDIENCES, CROWD, HUB, PLATFORM, Mutant
 
 LIVE = (
     Mutant(
@@ -147,38 +147,5 @@ LIVE = (
         "day = begin.replace(hour=0, minute=0, second=0, microsecond=0)",
         "day = begin",
         "tests/unit/test_solar.py::test_what_follows_does_not_depend_on_where_the_search_began",
-    ),
-    Mutant(
-        "an instant that has its row is fired again",
-        FIRING,
-        "ON CONFLICT (schedule_id, nominal_at) DO NOTHING",
-        "ON CONFLICT (schedule_id, nominal_at) DO UPDATE SET recorded_at = taskmill_now()",
-        f"{BEATS}::test_the_unique_instant_refuses_a_second_firing_even_where_the_row_says_it_is_due",
-    ),
-    Mutant(
-        "an instant, its task and the next instant commit one by one",
-        FIRING,
-        "with transaction.atomic(), connection.cursor() as cursor:\n        due = load(",
-        "with connection.cursor() as cursor:\n        due = load(",
-        f"{BEATS}::test_three_beats_that_die_between_any_two_statements_fire_an_hour_one_to_one",
-    ),
-    Mutant(
-        "a schedule advances before its instants are fired",
-        FIRING,
-        "        starts = _record(cursor, decided)\n",
-        "        for one in decided:\n"
-        '            cursor.execute(_ADVANCE, {"rows": orjson.dumps([_advance(one)]).decode()})\n'
-        "        transaction.set_rollback(False)\n"
-        "        connection.connection.commit()\n"
-        "        starts = _record(cursor, decided)\n",
-        f"{BEATS}::test_three_beats_that_die_between_any_two_statements_fire_an_hour_one_to_one",
-    ),
-    Mutant(
-        "an outage of all schedules is one transaction",
-        FIRING,
-        "        if room <= 0:\n            break\n",
-        "",
-        "tests/integration/test_schedules.py"
-        "::test_an_outage_of_many_schedules_is_made_up_for_in_bounded_transactions",
     ),
 )

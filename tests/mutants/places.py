@@ -16,6 +16,9 @@ CROWD = (
     "::test_a_crowd_on_every_transport_loses_nothing_while_its_servers_are_killed"
 )
 BEATS = "tests/races/test_beats.py"
+PORTIONS = "tests/integration/test_schedule_portions.py"
+REPORTS = "tests/integration/test_reports.py"
+SCHEDULES_API = "tests/integration/test_schedules_api.py"
 RACES = "tests/races/test_transition_races.py"
 BUNDLES = "tests/integration/test_bundles.py"
 BUNDLE_RUNS = "tests/integration/test_bundle_runs.py"

@@ -84,7 +84,7 @@ class Beats:
 
     def _tick_and_die(self, clock: Clock, step: int) -> None:
         """Die after the n-th statement of a tick: the open transaction is rolled back."""
-        left = step % 9 + 1
+        left = step % 12 + 1
 
         def die(execute: Any, sql: str, *rest: Any) -> Any:
             nonlocal left
@@ -146,7 +146,7 @@ def test_a_firing_and_its_task_commit_together_or_not_at_all() -> None:
     schedule = make_schedule(every(60))
     with clock_shifted(61):
         with transaction.atomic():
-            firing.fire_due(CONF)
+            firing.fire_in_time(CONF)
             assert Task.objects.filter(schedule=schedule.key).exists()
             transaction.set_rollback(True)
         assert not Task.objects.filter(schedule=schedule.key).exists()
