@@ -48,7 +48,7 @@ SIMULATION = (
 )
 
 LIMITING = "tasks_app/transitions/limiting.py"
-MAX_SHARE_MIGRATION = "tasks_app/migrations/0012_max_share.py"
+MAX_SHARE_MIGRATION = "tasks_app/migrations/0011_max_share.py"
 WAKING = "tasks_app/dispatch/unblocking.py"
 UNBLOCKING = "tasks_app/transitions/unblocking.py"
 SHARING = "tasks_app/dispatch/sharing.py"
