@@ -59,10 +59,9 @@ class PlatformRequest(Request):
         """Take the hints of a later message in; False where it has to go on its own."""
         headers = message.headers
         most = min(self._most, int(headers.get(TOGETHER) or 1))
-        if len(self.hints) >= most or headers["id"] in revoked_ids:
-            return False
         hints = read_body(headers["id"], message.body)
-        if not hints or len(self.hints) + len(hints) > most:
+        has_room = len(self.hints) + len(hints) <= most
+        if not hints or not has_room or headers["id"] in revoked_ids:
             return False
         self.hints += hints
         self._is_joined = True

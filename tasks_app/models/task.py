@@ -325,7 +325,7 @@ class Task(models.Model):
                 name="task_own_receivers",
                 condition=Q(webhook_urls__isnull=False),
             ),
-            GinIndex(fields=["tags"], name="task_tags", fastupdate=True),
+            GinIndex(fields=["tags"], name="task_tags", fastupdate=True, condition=~Q(tags=[])),
         ]
 
     def __str__(self) -> str:

@@ -227,7 +227,7 @@ def conditions_of(wanted: TaskFilter) -> tuple[list[str], dict[str, Any]]:
         conditions.append("t.queue = ANY(%(queues)s)" if wanted.queues else "false")
         values["queues"] = list(wanted.queues)
     if wanted.tags:
-        conditions.append("t.tags @> %(tags)s::varchar[]")
+        conditions.append("t.tags @> %(tags)s::varchar[] AND t.tags <> '{}'")  # as the index says
         values["tags"] = list(wanted.tags)
     if wanted.blocked_by is not None:
         conditions.append("split_part(t.blocked_by, '/', 1) = %(blocked_by)s")

@@ -334,7 +334,7 @@ def test_every_query_of_the_queue_board_reads_an_index(
 
 ERROR = '{"code": "X"}'
 FLOWS = {"queue": "queue-3", "below": flows.ABOVE_ALL, "after": -1, "tenants": 32}
-FLOWS |= {"of": [], "keys": [], "of_each": 16}
+FLOWS |= {"of": [], "keys": [], "of_each": 16, "passed_over": []}
 PAST = {"grace": 5.0, "max_rescues": 3}
 PARKED = {"rules": ["slots/key/1/key-1"], "queues": ["queue-3"], "room": [5]}
 OF_KEY = {"tenant": 1, "key": "key-1", "actor": "", "reason": "", "grace": None, "wanted": 1}
@@ -342,6 +342,10 @@ ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "look": (backlog._READY, {"seen": 15.0, "narrow": ["queue-1", "queue-3"]}),
     "flows": (flows._FIND, FLOWS),
     "flows of a later look": (flows._FIND, FLOWS | {"after": 1, "of": [1], "keys": ["x"]}),
+    "flows of tenants that may": (
+        flows._FIND_OTHERS,
+        FLOWS | {"passed_over": [1], "from": [-1, 1], "to": [1, 2**62]},
+    ),
     "what flows have out": (flows._OUT, {"queue": "queue-3"}),
     "long waiting": (
         flows._LONG_WAITING,

@@ -147,8 +147,8 @@ HEART = (
     Mutant(
         "more messages join than may",
         REQUEST,
-        "if not hints or len(self.hints) + len(hints) > most:",
-        "if not hints:",
+        "has_room = len(self.hints) + len(hints) <= most",
+        "has_room = True",
         f"{JOINED}::test_no_more_than_a_message_allows",
     ),
     Mutant(
