@@ -35,5 +35,5 @@ def test_a_smoke_run_prints_a_ratio_for_each_kind_of_load(tmp_path: Path) -> Non
     assert "beside 50 keys with 3 parked each" in rows[3][0]
     [path] = tmp_path.glob("flow-*.jsonl")
     found = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [one["load"] for one in found] == [name for name, _, _ in rows]
+    assert [one["load"] for one in found] == [row[0] for row in rows]
     assert [len(one[kind]) for one in found for kind in ("rates", "costs")] == [1] * 8
