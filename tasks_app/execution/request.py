@@ -44,16 +44,16 @@ class PlatformRequest(Request):
         super().__init__(message, **options)
         self.hints = read_hints(self.id, self.args)
         self._most = min(int(message.headers.get(TOGETHER) or 1), conf().bundle_most)
-        self._is_joined = False
+        self._is_rewritten = False
         if self._most > len(self.hints) > 0:
-            _waiting[self.type] = self
+            _waiting.setdefault(self.type, []).append(self)
             self.acknowledge()
 
     @property
     @override
     def body(self) -> Any:
         """What the pool child reads."""
-        return write_hints(self.hints) if self._is_joined else super().body
+        return write_hints(self.hints) if self._is_rewritten else super().body
 
     def join(self, message: Any) -> bool:
         """Take the hints of a later message in; False where it has to go on its own."""
@@ -64,13 +64,8 @@ class PlatformRequest(Request):
         if not hints or not has_room or headers["id"] in revoked_ids:
             return False
         self.hints += hints
-        self._is_joined = True
+        self._is_rewritten = True
         return True
-
-    def hand_back(self) -> None:
-        """Return what joined, which the broker does not keep any more."""
-        if self._is_joined:
-            orders().return_hints(self.hints)
 
     @override
     def revoked(self) -> bool:
@@ -78,17 +73,18 @@ class PlatformRequest(Request):
 
         Celery asks when the request is about to go to the pool: from here on nothing joins it.
         """
-        if _waiting.get(self.type) is self:
-            del _waiting[self.type]
+        if self in (waiting := _waiting.get(self.type, [])):
+            waiting.remove(self)
         if not revoked_ids:
             return False
-        for task_id, _ in self.hints[1:]:
-            if str(task_id) in revoked_ids:
-                orders().cancel(task_id)
+        gone = {task_id for task_id, _ in self.hints if str(task_id) in revoked_ids}
+        for task_id in gone:
+            orders().cancel(task_id)
+        rest = [hint for hint in self.hints if hint[0] not in gone]
         if self.id not in revoked_ids:
+            self.hints, self._is_rewritten = rest, bool(gone) or self._is_rewritten
             return False
-        orders().cancel(self.id)
-        orders().return_hints(self.hints[1:])
+        orders().return_hints(rest)
         self.acknowledge()
         task_ready(self)
         return True
@@ -122,8 +118,10 @@ class PlatformRequest(Request):
         """Do nothing: losing the broker does not stop an attempt."""
 
 
-_waiting: dict[str, PlatformRequest] = {}
-"""The request of each type that others may join; touched by Celery's loop alone."""
+_waiting: dict[str, list[PlatformRequest]] = {}
+"""The requests of each type that wait for a slot and that the broker does not keep; messages join
+the last one. Touched by Celery's loop, and at the end of the worker.
+"""
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -137,8 +135,8 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
     def receive(
         message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any
     ) -> None:
-        first = _waiting.get(task.name)
-        if first is not None and first.join(message):
+        waiting = _waiting.get(task.name)
+        if waiting and waiting[-1].join(message):
             ack(celery_log, consumer.connection_errors)
         else:
             take(message, body, ack, reject, callbacks, **more)
@@ -147,7 +145,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 
 
 def hand_back_waiting(*types: str) -> None:
-    """Return what joined requests that will not go to the pool, of some types or of all."""
+    """Return the hints of requests that will not go to the pool, of some types or of all."""
     for task_type in types or tuple(_waiting):
-        if (request := _waiting.pop(task_type, None)) is not None:
-            request.hand_back()
+        for request in _waiting.pop(task_type, ()):
+            orders().return_hints(request.hints)

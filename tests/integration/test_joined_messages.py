@@ -114,10 +114,10 @@ def test_one_that_is_revoked_is_cancelled_and_the_others_run(
     assert members.is_legal()
 
 
-def test_a_worker_that_stops_hands_back_what_joined(
+def test_a_worker_that_stops_hands_back_what_waits(
     members: Members, store: redis.Redis, worker: Process
 ) -> None:
-    send(members, store, "end", "end", "end")
+    send(members, store, "end", "end", "end", together=2)
     worker.popen.terminate()
     wait_for(
         lambda: {members.states()[name] for name in "bcd"} == {"queued"},
@@ -129,10 +129,10 @@ def test_a_worker_that_stops_hands_back_what_joined(
     assert members.states()["a"] == "success"
 
 
-def test_a_worker_that_loses_the_broker_hands_back_what_joined(
+def test_a_worker_that_loses_the_broker_hands_back_what_waits(
     members: Members, store: redis.Redis, worker: Process
 ) -> None:
-    send(members, store, "end", "end", "end")
+    send(members, store, "end", "end", "end", together=2)
     store.client_kill_filter(_type="normal", skipme=True)
     wait_for(
         lambda: {members.states()[name] for name in "bcd"} == {"queued"},
