@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -128,8 +127,7 @@ def fire_in_time(conf: SchedulerConf) -> int:
 def make_up(conf: SchedulerConf) -> int:
     """Do the same for schedules that are later than the grace, the oldest first.
 
-    A portion of what an outage left, so that its length never stands between an instant of the
-    present and its firing; repeat it until nothing is late.
+    A portion of what an outage left, so that the present never waits for all of it; repeat it.
     """
     return _fire(_LATE, conf)
 
@@ -267,7 +265,7 @@ def _advance(one: Decided) -> dict[str, Any]:
         "next_at": one.plan.next_at,
         "status": one.status,
         "status_reason": one.status_reason,
-        "last_nominal_at": _last_instant(last),
+        "last_nominal_at": None if last is None else last.nominal_at,
         "last_outcome": _last_outcome(one, last),
         "task_id": one.task_id,
         "fired": one.fired,
@@ -275,10 +273,6 @@ def _advance(one: Decided) -> dict[str, Any]:
         "missed": one.count(Outcome.MISSED),
         "refused": one.refused,
     }
-
-
-def _last_instant(last: Verdict | None) -> datetime | None:
-    return None if last is None else last.nominal_at
 
 
 def _last_outcome(one: Decided, last: Verdict | None) -> str | None:
