@@ -40,6 +40,14 @@ class Reach:
 EVERYTHING: Final = Reach()
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOut:
+    """What was given: `events`, counted for each taker, to so many `subscriptions`."""
+
+    events: int
+    subscriptions: int
+
+
 class Audiences:
     """The live subscriptions of a hub, found by task, tag or tenant."""
 
@@ -92,20 +100,21 @@ class Audiences:
             self._reach = _reach_of(self.wanted)
         return self._reach
 
-    def hand_out(self, events: Iterable[FeedEvent]) -> int:
-        """Give each audience what it wants of a page; gives how many deliveries that makes."""
+    def hand_out(self, events: Iterable[FeedEvent]) -> HandedOut:
+        """Give each audience what it wants of a page."""
         found: defaultdict[Audience, list[FeedEvent]] = defaultdict(list)
         for event in events:
             for audience in self._interested(event):
                 if audience.wanted.takes(event):
                     found[audience].append(event)
-        deliveries = 0
+        deliveries = subscriptions = 0
         for audience, taken in found.items():
             batch = Batch(tuple(taken))
             deliveries += len(taken) * len(audience.members)
+            subscriptions += len(audience.members)
             for subscription in audience.members:
                 subscription.push(batch)
-        return deliveries
+        return HandedOut(deliveries, subscriptions)
 
     def _interested(self, event: FeedEvent) -> Iterable[Audience]:
         """Give who may want an event, each once; one of the installation may be for anybody."""

@@ -22,6 +22,7 @@ import psycopg
 from tasks_app.errors import RateLimited
 from tasks_app.feed.audiences import EVERYTHING, Audiences
 from tasks_app.feed.event import FeedEvent
+from tasks_app.feed.pace import SHORT_REST_SECONDS, Look, next_rest
 from tasks_app.feed.reading import PAGE
 from tasks_app.feed.replay import Connection, Replays, bounds, connected, events
 from tasks_app.feed.subscription import (
@@ -35,9 +36,7 @@ from tasks_app.feed.subscription import (
 from tasks_app.metrics import EVENTS_HANDED_OUT
 from tasks_app.telemetry import logger
 
-PAGE_EVENTS: Final = 200
-SHORT_REST_SECONDS: Final = 0.01
-LONG_REST_SECONDS: Final = 0.05
+PAGE_EVENTS: Final = 500
 POLL_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 5.0
 KEYS_SECONDS: Final = 15.0
@@ -173,11 +172,12 @@ class FeedHub:
         await connection.execute("LISTEN taskmill_feed")
         idle_since, keys_at = clock(), clock() + KEYS_SECONDS
         last = (await bounds(connection)).last
-        rest = SHORT_REST_SECONDS
+        rest, waited = SHORT_REST_SECONDS, POLL_SECONDS
         while self._open or clock() - idle_since < IDLE_SECONDS:
             if self._open:
                 idle_since = clock()
-            await self._catch_up(connection, last)
+            look = await self._catch_up(connection, last)
+            rest = next_rest(rest, look, waited_seconds=waited)
             if clock() >= keys_at:
                 keys_at = clock() + KEYS_SECONDS
                 await self._end_revoked(connection)
@@ -186,21 +186,25 @@ class FeedHub:
             last = max([int(one.payload) async for one in _news(connection)], default=0)
             if last <= (self._position or 0):  # nothing, or of a feed that began anew
                 last = (await bounds(connection)).last
-            rest = next_rest(rest, waited_seconds=clock() - rested_at)
+            waited = clock() - rested_at
 
-    async def _catch_up(self, connection: Connection, last: int) -> None:
+    async def _catch_up(self, connection: Connection, last: int) -> Look:
         """Hand out everything up to the end of the feed."""
         if self._position is None or last < self._position:
             if self._position is not None:
                 self._end(self._open, FeedReset())
             self._position = last
             self._started.set()
+        begun_at, wakings = self._position, 0
         while self._position < last:
             until = min(self._position + PAGE_EVENTS, last)
             found = await self._page(connection, self._position, until)
-            EVENTS_HANDED_OUT.inc(self._audiences.hand_out(found))
+            given = self._audiences.hand_out(found)
+            EVENTS_HANDED_OUT.inc(given.events)
+            wakings += given.subscriptions
             self._position = until
             await asyncio.sleep(0)
+        return Look(events=last - begun_at, wakings=wakings)
 
     async def _page(self, connection: Connection, after: int, until: int) -> list[FeedEvent]:
         """Read what somebody may want of (after, until].
@@ -223,22 +227,6 @@ class FeedHub:
         cursor = await connection.execute(_KEYS, [sorted(keys)])
         gone = keys - {row["id"] for row in await cursor.fetchall()}
         self._end((one for one in self._open if one.key_id in gone), KeyNotInForce())
-
-
-def next_rest(rest: float, *, waited_seconds: float) -> float:
-    """Say for how long to let events gather before the next look.
-
-    An event after silence goes out at once. While there is always more, looks become rarer, up to
-    `LONG_REST_SECONDS`: what a look and a send cost is then shared by more events, and a crowd that
-    watches takes less from the work that it watches.
-
-    Args:
-        rest: the last one, in seconds.
-        waited_seconds: for news, after it.
-    """
-    if waited_seconds > LONG_REST_SECONDS:
-        return SHORT_REST_SECONDS
-    return min(rest * 2, LONG_REST_SECONDS)
 
 
 def _news(connection: Connection) -> AsyncIterator[psycopg.Notify]:

@@ -136,14 +136,21 @@ class Subscription:
         Raises:
             SlowSubscriber, FeedClosed, FeedReset: it is over; `cursor` says what was reached.
         """
-        try:
-            async with asyncio.timeout(within_seconds):
-                while not self._is_live:
-                    if found := await self._replay():
-                        return Batch(tuple(found))
+        if not self._is_live:
+            try:
+                async with asyncio.timeout(within_seconds):
+                    while not self._is_live:
+                        if found := await self._replay():
+                            return Batch(tuple(found))
+            except TimeoutError:
+                return NO_EVENTS
+        if not self._ready.is_set():  # a timer alone: it is cheaper than a timeout, at each batch
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(within_seconds, self._ready.set)
+            try:
                 await self._ready.wait()
-        except TimeoutError:
-            return NO_EVENTS
+            finally:
+                timer.cancel()
         return self._take()
 
     async def _replay(self) -> list[FeedEvent]:
@@ -160,6 +167,9 @@ class Subscription:
     def _take(self) -> Batch:
         if self._ended is not None:
             raise self._ended
+        if not self._buffer:
+            self._ready.clear()
+            return NO_EVENTS
         taken = self._buffer.popleft()
         self._size_events -= len(taken.events)
         self._size_bytes -= taken.size_bytes

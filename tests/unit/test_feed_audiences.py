@@ -15,7 +15,6 @@ from tasks_app.feed import FeedEvent, SlowSubscriber, Subscription, Wanted
 from tasks_app.feed.audiences import MOST_NAMED_TASKS, Audiences
 from tasks_app.feed.batch import MOST_FORMS, Batch
 from tasks_app.feed.event import feed_event
-from tasks_app.feed.hub import LONG_REST_SECONDS, SHORT_REST_SECONDS, next_rest
 from tasks_app.feed.subscription import MOST_BYTES, MOST_EVENTS
 
 TASKS = [uuid.UUID(int=number) for number in range(6)]
@@ -172,8 +171,8 @@ def test_who_wants_the_same_is_given_the_same_batch_encoded_once() -> None:
     async def scenario() -> None:
         live = Live()
         everybody = [live.open(Wanted(tenant_id=1)) for _ in range(3)]
-        deliveries = live.audiences.hand_out([event(1), event(2)])
-        assert deliveries == 6
+        given = live.audiences.hand_out([event(1), event(2)])
+        assert (given.events, given.subscriptions) == (6, 3)
         batches = [await one.next(0) for one in everybody]
         assert batches[0] is batches[1] is batches[2]
         made = [one.form("text", list) for one in batches]
@@ -236,14 +235,3 @@ def test_a_buffer_is_bounded_in_bytes() -> None:
         assert slow.is_ended
 
     run(scenario)
-
-
-def test_looks_become_rarer_while_there_is_always_more_and_are_at_once_after_silence() -> None:
-    rest, found = SHORT_REST_SECONDS, []
-    for _ in range(4):
-        rest = next_rest(rest, waited_seconds=0.001)
-        found.append(rest)
-    assert found == sorted(found)
-    assert found[0] > SHORT_REST_SECONDS
-    assert found[-1] == LONG_REST_SECONDS
-    assert next_rest(rest, waited_seconds=LONG_REST_SECONDS * 2) == SHORT_REST_SECONDS
