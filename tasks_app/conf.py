@@ -121,8 +121,8 @@ class TasksConf:
     )
     bundle_most: int = setting(
         100,
-        "Most short tasks that travel in one message and are claimed and finished together; 1 for "
-        "a message each.",
+        "Most short tasks together: in the engine those of one message, in a worker those that it "
+        "claims and finishes in one statement; 1 for each alone.",
         least=1,
         most=100,
     )
