@@ -252,6 +252,8 @@ class SignalRWatcher(Watcher):
 
     def faults(self, truth: dict[str, Story]) -> list[str]:
         found = list(self.wrong)
+        wanted_ids = {story.id for story in truth.values() if self._wish(story)}
+        found += [f"{task} was not asked for" for task in self._ends.keys() - wanted_ids]
         for story in filter(self._wish, truth.values()):
             is_success = story.end.type == "task.succeeded"
             wanted = "TaskCompleted" if is_success else "TaskFailed"

@@ -26,6 +26,7 @@ class Story:
     """A task and all its events, in order."""
 
     id: str
+    tenant_id: int
     tags: frozenset[str]
     steps: list[Step] = field(default_factory=list)
 
@@ -42,10 +43,13 @@ Wish = Callable[[Story], bool]
 
 
 def read_truth() -> dict[str, Story]:
-    """Give every task by its id; each has ended."""
+    """Give every task of every tenant by its id; each has ended."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT id::text, tags FROM taskmill_task")
-        found = {name: Story(name, frozenset(tags)) for name, tags in cursor.fetchall()}
+        cursor.execute("SELECT id::text, tenant_id, tags FROM taskmill_task")
+        found = {
+            name: Story(name, tenant_id, frozenset(tags))
+            for name, tenant_id, tags in cursor.fetchall()
+        }
         cursor.execute(
             "SELECT task_id::text, seq, type FROM taskmill_event"
             " WHERE task_id IS NOT NULL ORDER BY task_id, seq"

@@ -66,9 +66,17 @@ LONG = Size(
 
 
 def make_watcher(
-    place: int, *, kind: str, urls: Sequence[str], token: str, tasks: Sequence[str]
+    place: int,
+    *,
+    kind: str,
+    urls: Sequence[str],
+    tenant: Tenant,
+    token: str,
+    tasks: Sequence[str],
 ) -> Watcher:
-    """Give a client: every fifth is flaky, and what it asks for goes round."""
+    """Give a client: every fifth is flaky, and what it asks for goes round; of its tenant alone it
+    is to hear.
+    """
     is_flaky = place % 5 == 0
     own = random.Random(place).sample(list(tasks), 8)
     if kind == "signalr":
@@ -80,7 +88,11 @@ def make_watcher(
         ({"tasks": own}, lambda story: story.id in own),
         ({"tags": [group]}, lambda story: group in story.tags),
     ]
-    asks, wish = asked[place % 4]
+    asks, like = asked[place % 4]
+
+    def wish(story: Story) -> bool:
+        return story.tenant_id == tenant.pk and like(story)
+
     made = WebSocketWatcher if kind == "websocket" else SseWatcher
     begins_at_zero = "tasks" not in asks or place % 8 < 4
     return made(urls, token, wish, is_flaky=is_flaky, asks=asks, begins_at_zero=begins_at_zero)
@@ -191,9 +203,19 @@ def mqtt_faults(client: Subscriber, truth: dict[str, Story]) -> list[str]:
 
 
 class Audience:
-    """All who watch: the crowd, which comes in two parts, the receivers and a phone."""
+    """All who watch: the crowd, which comes in two parts, the receivers and a phone; and clients of
+    a neighbour.
+    """
 
-    def __init__(self, size: Size, stack: ExitStack, tenant: Tenant, tasks: Sequence[str]) -> None:
+    def __init__(
+        self,
+        size: Size,
+        stack: ExitStack,
+        tenant: Tenant,
+        neighbour: Tenant,
+        tasks: Sequence[str],
+    ) -> None:
+        self._tenant_id = tenant.pk
         self.broker = stack.enter_context(running_mosquitto())
         self._phone = stack.enter_context(subscriber(self.broker, "task/#"))
         self._shops = [stack.enter_context(receiver()) for _ in range(size.receivers)]
@@ -203,10 +225,13 @@ class Audience:
         self.servers = start_platform(self.broker)
         stack.callback(self.servers.stop)
         self.servers.wait_until_up()
-        make = partial(make_watcher, urls=self.servers.urls, token=make_key(tenant), tasks=tasks)
+        given: dict[str, Any] = {"urls": self.servers.urls, "tasks": tasks}
+        make = partial(make_watcher, tenant=tenant, token=make_key(tenant), **given)
+        make_other = partial(make_watcher, tenant=neighbour, token=make_key(neighbour), **given)
         sockets = [make(n, kind="websocket") for n in range(size.websockets)]
         others = [make(n, kind="sse") for n in range(size.streams)]
         others += [make(n, kind="signalr") for n in range(size.hubs)]
+        others += [make_other(4, kind=kind) for kind in ("websocket", "sse")]
         self.early = Crowd([*others, *sockets[size.latecomers :]])
         self.late = Crowd(sockets[: size.latecomers])
         stack.callback(self.stop)
@@ -222,15 +247,18 @@ class Audience:
             assert crowd.faults == []
 
     def outside_faults(self, truth: dict[str, Story]) -> list[str]:
-        """Say what receivers and phone lack."""
+        """Say what receivers and phone lack, or have and should not."""
+        truth = {name: one for name, one in truth.items() if one.tenant_id == self._tenant_id}
         shops = zip(self._shops, self._secrets, strict=True)
         found = [what for shop, secret in shops for what in hook_faults(shop, secret, truth)]
         return found + mqtt_faults(self._phone, truth)
 
 
 def watch_and_kill(size: Size) -> None:
-    """Let the crowd watch, kill what serves it, and judge what everybody got."""
-    tenant = make_tenant("default")
+    """Let the crowd watch, kill what serves it, and judge what everybody got: all that is of their
+    tenant, and nothing of a neighbour's tasks, which have the same types and tags.
+    """
+    tenant, neighbour = make_tenant("default"), make_tenant("neighbour")
     writers = [Writer(number, tenant.pk, pace=size.pace) for number in range(size.writers)]
     with connection.cursor() as cursor:
         tasks = [
@@ -238,7 +266,8 @@ def watch_and_kill(size: Size) -> None:
             for n in range(24)
         ]
     with ExitStack() as stack:
-        audience = Audience(size, stack, tenant, tasks)
+        writers.append(Writer(size.writers, neighbour.pk, pace=size.pace))
+        audience = Audience(size, stack, tenant, neighbour, tasks)
         servers = audience.servers
         audience.early.start()
         wait_for(lambda: all(one.has_begun for one in audience.early.watchers), seconds=120)
