@@ -130,11 +130,11 @@ class _Confirming:
     def open(self) -> None:
         """Do nothing."""
 
-    def publish(self, bundles: Sequence[Sequence[Any]]) -> Any:
+    def publish(self, bundles: Sequence[Any]) -> Any:
         """Confirm every hint."""
         from tasks_app.dispatch.publish import Published
 
-        return Published(confirmed=[task for one in bundles for task in one])
+        return Published(confirmed=[task for one in bundles for task in one.tasks])
 
     def close(self) -> None:
         """Do nothing."""

@@ -24,8 +24,7 @@ END $$
 RING_FOR = """
 CREATE FUNCTION taskmill_ring_for(rules text[]) RETURNS void LANGUAGE plpgsql STRICT AS $$
 BEGIN
-    IF EXISTS (SELECT FROM taskmill_task WHERE state = 'blocked')
-        AND EXISTS (SELECT FROM taskmill_parked_by(rules))
+    IF EXISTS (SELECT FROM taskmill_parked_by(rules))
         AND pg_try_advisory_xact_lock(7263840156) THEN
         PERFORM pg_notify('taskmill_dispatch', '');
     END IF;

@@ -197,7 +197,7 @@ def test_a_bundle_is_one_message_and_shares_its_answer(
     together, single, nowhere = hints(queue, 3), hints(queue), hints(new_queue(), 2)
     publisher.publish(alone(hints(nowhere[0].queue)))
     run_on_channel(rabbitmq, "queue_delete", nowhere[0].queue)
-    answer = publisher.publish([together, single, nowhere])
+    answer = publisher.publish([Bundle(one) for one in (together, single, nowhere)])
     assert answer.confirmed == [*together, *single]
     assert answer.refused == nowhere
     found = read_hints(queue, url=rabbitmq.url)
