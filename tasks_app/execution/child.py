@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, Final
 
 import billiard
+import billiard.pool
 
 from tasks_app import transitions
 from tasks_app.conf import conf
@@ -23,6 +24,13 @@ from tasks_app.execution.interrupts import Interrupts
 from tasks_app.execution.sink import Flusher, LogCapture
 from tasks_app.execution.slots import Running, SlotTable
 from tasks_app.telemetry import logger
+
+LAST_MESSAGES_TRIES: Final = 10
+"""Tenths of a second that an ending child waits for the main process to read what it sent.
+
+billiard's own are 300, and a worker that stops does not always read the last of it: it then took 30
+s to end. What a task came to is in its row, whoever reads the message.
+"""
 
 log = logger(__name__)
 
@@ -52,6 +60,7 @@ class Child:
     def start(self) -> None:
         """Take the slot over, and report the attempts that its last child died with."""
         kill.become_subreaper()
+        billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = LAST_MESSAGES_TRIES
         before, members = self.table.read(self.index), self.table.members(self.index)
         self.table.clear(self.index, self.pid)
         self.table.publish_members(self.index, [])

@@ -9,6 +9,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+import billiard.pool
 import orjson
 import pytest
 
@@ -187,3 +188,9 @@ def test_everything_below_a_process_is_killed_and_reaped() -> None:
         assert kill.is_alive(process.pid)
         process.kill()
     assert not kill.is_alive(process.pid)
+
+
+def test_billiard_still_has_the_number_that_a_child_makes_smaller() -> None:
+    """Without it a worker that stops waits half a minute for a message that nobody reads."""
+    assert billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT >= 100
+    assert billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL == 0.1
