@@ -265,8 +265,9 @@ def watch_and_kill(size: Size) -> None:
             str(new_task(cursor, tenant.pk, queue=writers[n % len(writers)].queue, group=n))
             for n in range(24)
         ]
-    with ExitStack() as stack:
         writers.append(Writer(size.writers, neighbour.pk, pace=size.pace))
+        new_task(cursor, neighbour.pk, queue=writers[-1].queue, group=0)
+    with ExitStack() as stack:
         audience = Audience(size, stack, tenant, neighbour, tasks)
         servers = audience.servers
         audience.early.start()
