@@ -2,11 +2,11 @@
 
 One PostgreSQL with everything durable on, and the real dispatch loop with a publisher that confirms
 at once. Each task is handed out, claimed and finished in this process, one after the other, without
-Celery: what is measured is the protocol. The kinds of load take turns, several times over, and the
-medians count; a ratio is within one run. Beside the rate stands the processor time per task of this
-process and its PostgreSQL backend, which other work on the machine disturbs less. The limits are
-never full, so that the cost of deciding is seen and not that of waiting. See
-docs/explanation/performance.md.
+Celery: what is measured is the protocol. The kinds of load take turns, several times over; a ratio
+is the median of those within a turn, between neighbours in time. Beside the rate stands the
+processor time per task of this process and its PostgreSQL backend, which other work on the machine
+disturbs less. The limits are never full, so that the cost of deciding is seen and not that of
+waiting. See docs/explanation/performance.md.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter, strftime
+from time import perf_counter, process_time, strftime
 from typing import Any
 
-import psutil
 import psycopg
 
 from bench.waiting import measure as measure_waiting
@@ -46,7 +45,7 @@ class Sizes:
     """
 
     tasks: int = 1000
-    turns: int = 9
+    turns: int = 25
     settle_seconds: float = 20.0
     keys: int = 10_000
     parked: int = 100
@@ -187,9 +186,8 @@ class _Drain:
         return count / seconds, processor / count
 
     def _processor_seconds(self) -> float:
-        backend = psutil.Process(self.connection.info.backend_pid)
-        times = [one.cpu_times() for one in (backend, psutil.Process())]
-        return sum(one.user + one.system for one in times)
+        backend = Path(f"/proc/{self.connection.info.backend_pid}/schedstat").read_text()
+        return process_time() + int(backend.split()[0]) / 1e9
 
     def _see_worker(self) -> None:
         from tasks_app import transitions
@@ -300,14 +298,21 @@ def _report(runs: dict[str, list[Run]], sizes: Sizes, directory: Path) -> None:
     print(f"{sizes.turns} turns of {sizes.tasks} tasks each; load average {load:.1f}")
     print("| load | tasks/s | of the rule-free rate | CPU us per task | of the rule-free |")
     print("|---|---|---|---|---|")
-    free, free_cost = _medians(runs[LOADS[0].name])
+    free = runs[LOADS[0].name]
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / f"flow-{strftime('%Y%m%d-%H%M%S')}.jsonl").open("w") as file:
         for name, found in runs.items():
             rate, cost = _medians(found)
-            shown = f"{cost * 1e6:.0f} | {cost / free_cost:.2f}"
-            print(f"| {name} | {rate:.0f} | {rate / free:.2f} | {shown} |")
-            row = {"load": name, "rate": rate, "ratio": rate / free, "cost": cost}
+            ratio, cost_ratio = _medians(
+                [
+                    (one[0] / other[0], one[1] / other[1])
+                    for one, other in zip(found, free, strict=True)
+                ]
+            )
+            shown = f"{cost * 1e6:.0f} | {cost_ratio:.2f}"
+            print(f"| {name} | {rate:.0f} | {ratio:.2f} | {shown} |")
+            row = {"load": name, "rate": rate, "ratio": ratio, "cost": cost}
+            row |= {"cost_ratio": cost_ratio}
             row |= {"rates": [rate for rate, _ in found], "costs": [cost for _, cost in found]}
             file.write(json.dumps(asdict(sizes) | row) + "\n")
 

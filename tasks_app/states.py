@@ -43,6 +43,8 @@ PENDING: Final = frozenset(
     {State.SCHEDULED, State.QUEUED, State.BLOCKED, State.DISPATCHED, State.RETRYING}
 )
 PROCESSING: Final = frozenset({State.RUNNING, State.CANCELLING})
+UNDER_WAY: Final = PROCESSING | {State.DISPATCHED}
+"""Handed out to workers and not ended: those that hold slots."""
 FINISHED: Final = frozenset(
     {State.SUCCESS, State.FAILED, State.ERROR, State.CANCELLED, State.TIMEOUT}
 )

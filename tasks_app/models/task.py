@@ -14,10 +14,12 @@ from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce, Upper
 
 from tasks_app.models.tenancy import Tenant
-from tasks_app.states import DEAD_LETTERS, FINISHED, PENDING, PROCESSING, State
+from tasks_app.states import DEAD_LETTERS, FINISHED, PENDING, PROCESSING, UNDER_WAY, State
 
 _PENDING = sorted(PENDING)
 _PROCESSING = sorted(PROCESSING)
+_UNDER_WAY = sorted(UNDER_WAY)
+_AT_REST = ~Q(state__in=_UNDER_WAY)
 _FINISHED = sorted(FINISHED)
 _DEAD = sorted(DEAD_LETTERS)
 
@@ -268,16 +270,33 @@ class Task(models.Model):
             models.Index(
                 fields=["finished_at"], name="task_finished", condition=Q(finished_at__isnull=False)
             ),
-            models.Index(F("tenant"), F("id").desc(), name="task_list"),
-            models.Index(F("tenant"), F("state"), F("id").desc(), name="task_list_state"),
-            models.Index(F("tenant"), F("type"), F("id").desc(), name="task_list_type"),
-            models.Index(F("tenant"), F("queue"), F("id").desc(), name="task_list_queue"),
+            models.Index(
+                F("tenant"),
+                F("state"),
+                F("id").desc(),
+                name="task_under_way",
+                condition=Q(state__in=_UNDER_WAY),
+            ),
+            models.Index(F("tenant"), F("id").desc(), name="task_list", condition=_AT_REST),
+            models.Index(
+                F("tenant"),
+                F("state"),
+                F("id").desc(),
+                name="task_list_state",
+                condition=_AT_REST,
+            ),
+            models.Index(
+                F("tenant"), F("type"), F("id").desc(), name="task_list_type", condition=_AT_REST
+            ),
+            models.Index(
+                F("tenant"), F("queue"), F("id").desc(), name="task_list_queue", condition=_AT_REST
+            ),
             models.Index(
                 F("tenant"),
                 F("concurrency_key"),
                 F("id").desc(),
                 name="task_list_key",
-                condition=Q(concurrency_key__isnull=False),
+                condition=Q(concurrency_key__isnull=False) & _AT_REST,
             ),
             models.Index(
                 F("tenant"),
@@ -325,7 +344,12 @@ class Task(models.Model):
                 name="task_own_receivers",
                 condition=Q(webhook_urls__isnull=False),
             ),
-            GinIndex(fields=["tags"], name="task_tags", fastupdate=True, condition=~Q(tags=[])),
+            GinIndex(
+                fields=["tags"],
+                name="task_tags",
+                fastupdate=True,
+                condition=~Q(tags=[]) & _AT_REST,
+            ),
         ]
 
     def __str__(self) -> str:

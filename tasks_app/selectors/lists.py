@@ -1,8 +1,8 @@
 """The task list: filters, keyset pages and a capped count, each filter served by an index.
 
-Order by creation is order of id (UUIDv7). Bounds on `created_at` become bounds on the id. Several
-states are read as several bounded index scans and merged, so that a rare or a huge state costs no
-more than the page.
+Order by creation is order of id (UUIDv7). Bounds on `created_at` become bounds on the id. States,
+and what is at rest and under way where none is named, are read as several bounded index scans and
+merged, so that a rare or a huge state costs no more than the page.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from django.db import connection
 
+from tasks_app.selectors.parts import AT_REST, parts_of
 from tasks_app.selectors.rows import SELECTED, task_row
-from tasks_app.states import FINISHED
+from tasks_app.states import FINISHED, UNDER_WAY
 
 COUNT_CAP: Final = 10_001
 GATHER_CAP: Final = 5_000
@@ -109,13 +110,9 @@ def count_query(
     conditions, values = conditions_of(wanted)
     values |= {"tenant": tenant_id, "cap": cap}
     where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
-    branches = [""]
-    if wanted.states:
-        branches = [f" AND t.state = %(state{number})s" for number in range(len(wanted.states))]
-        values |= {f"state{number}": state for number, state in enumerate(wanted.states)}
     few = " UNION ALL ".join(
-        f"(SELECT 1 FROM taskmill_task t WHERE {where}{branch} LIMIT %(cap)s)"  # noqa: S608 - built from constants
-        for branch in branches
+        f"(SELECT 1 FROM taskmill_task t WHERE {where} AND {part} LIMIT %(cap)s)"  # noqa: S608 - built from constants
+        for part in parts_of(wanted.states)
     )
     return f"SELECT count(*) FROM (SELECT FROM ({few}) each LIMIT %(cap)s) c", values  # noqa: S608 - built from constants
 
@@ -136,19 +133,18 @@ def list_query(
     values["reach"] = order.limit + 1 + order.offset
     states = wanted.states
     if order.by == "finished_at":
-        conditions.append("t.finished_at IS NOT NULL")
+        conditions += ["t.finished_at IS NOT NULL", f"t.{AT_REST}"]
         states = tuple(state for state in states if state in FINISHED)
         if wanted.states and not states:
             conditions.append("false")
     sort = _sort(order, is_down=is_down)
     if is_by_queue:
-        values |= {"queues": list(wanted.queues or ()), "states": list(states)}
-        picked = _BY_QUEUE.format(
-            where=" AND ".join(conditions) or "true", way="" if is_down else "DESC", sort=sort
-        )
+        values["queues"] = list(wanted.queues or ())
+        picked = _picked_by_queue(conditions, sort, states, values, is_down=is_down)
     else:
-        is_gathered = bool(wanted.queues)
-        picked = _picked(conditions, sort, states, values, is_gathered=is_gathered)
+        is_any_finished = order.by == "finished_at" and not states
+        parts = ["true"] if is_any_finished else parts_of(states)
+        picked = _picked(conditions, sort, parts, is_gathered=bool(wanted.queues))
     query = f"""
         SELECT {SELECTED} FROM (
             SELECT t.id FROM ({picked}) t
@@ -169,7 +165,7 @@ _LATE: Final = "IN ('scheduled', 'blocked', 'retrying')"
 _BY_QUEUE: Final = f"""
     SELECT few.id, few.finished_at FROM unnest(%(queues)s::text[]) AS q(name) CROSS JOIN LATERAL (
         SELECT t.id, t.finished_at FROM taskmill_task t
-        WHERE t.tenant_id = %(tenant)s AND {{where}} AND t.state = ANY(%(states)s)
+        WHERE t.tenant_id = %(tenant)s AND {{where}} AND t.state = ANY(%(at_rest)s) AND t.{AT_REST}
           AND t.queue BETWEEN q.name AND q.name
         ORDER BY t.queue {{way}}, {{sort}} LIMIT %(reach)s) few
     WHERE {_any_in_queue("= 'queued'")} OR {_any_in_queue("= 'dispatched'")}
@@ -179,33 +175,44 @@ _BY_QUEUE: Final = f"""
 left out, since their whole past would be read."""
 
 
-def _picked(
+def _picked_by_queue(
     conditions: Sequence[str],
     sort: str,
     states: Sequence[str],
     values: dict[str, Any],
     *,
-    is_gathered: bool,
+    is_down: bool,
 ) -> str:
-    """Give the statement that picks a page's ids, or more, from a branch per state.
+    """Give the statement that picks a page's ids of `queues`, or more: each queue's in their order,
+    and what is under way.
+    """
+    under_way = [state for state in states if state in UNDER_WAY]
+    values["at_rest"] = [state for state in states if state not in UNDER_WAY]
+    where = " AND ".join(conditions) or "true"
+    at_rest = _BY_QUEUE.format(where=where, way="" if is_down else "DESC", sort=sort)
+    if not under_way:
+        return at_rest
+    more = _picked(
+        [*conditions, "t.queue = ANY(%(queues)s)"], sort, parts_of(under_way), is_gathered=False
+    )
+    return f"{at_rest} UNION ALL {more}"
+
+
+def _picked(
+    conditions: Sequence[str], sort: str, parts: Sequence[str], *, is_gathered: bool
+) -> str:
+    """Give the statement that picks a page's ids, or more, from a branch per part.
 
     Args:
         is_gathered: read all that fit; `OFFSET 0` hides from the planner that few are wanted, or
             it walks the tasks in their order and passes over those of all other queues.
     """
     where = " AND ".join(["t.tenant_id = %(tenant)s", *conditions])
-    if not states:
-        return f"""SELECT t.id, t.finished_at FROM taskmill_task t WHERE {where}
-            ORDER BY {sort} LIMIT %(reach)s"""  # noqa: S608 - built from constants
-    branches = []
-    for number, state in enumerate(states):
-        values[f"state{number}"] = state
-        branches.append(
-            f"""(SELECT t.id, t.finished_at FROM taskmill_task t
-                WHERE {where} AND t.state = %(state{number})s
-                {"OFFSET 0" if is_gathered else f"ORDER BY {sort} LIMIT %(reach)s"})"""  # noqa: S608 - built from constants
-        )
-    return " UNION ALL ".join(branches)
+    end = "OFFSET 0" if is_gathered else f"ORDER BY {sort} LIMIT %(reach)s"
+    return " UNION ALL ".join(
+        f"(SELECT t.id, t.finished_at FROM taskmill_task t WHERE {where} AND {part} {end})"  # noqa: S608 - built from constants
+        for part in parts
+    )
 
 
 def _sort(order: TaskOrder, *, is_down: bool) -> str:

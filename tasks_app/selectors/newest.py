@@ -1,19 +1,20 @@
 """The newest tasks of several tenants, for operators.
 
-The list indexes begin with the tenant, so a filter is answered by one bounded index scan per tenant
-(and state), merged; only without any filter does the primary key, UUIDv7, give the order. Nothing
-is ever counted.
+The list indexes begin with the tenant, so a filter is answered by bounded index scans per tenant,
+one for each part of its tasks, merged; only without any filter does the primary key, UUIDv7, give
+the order. Nothing is ever counted.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
 
 from tasks_app.selectors.lists import TaskFilter, conditions_of
+from tasks_app.selectors.parts import parts_of
 
 
 def newest_task_ids(
@@ -45,21 +46,13 @@ def newest_query(
     source = "taskmill_tenant n" if tenant_ids is None else "unnest(%(tenants)s::bigint[]) n(id)"
     values["tenants"] = list(tenant_ids or ())
     where = " AND ".join(["t.tenant_id = n.id", *conditions])
-    branches = " UNION ALL ".join(_branches(where, wanted.states, values))
+    branches = " UNION ALL ".join(
+        f"(SELECT t.id FROM taskmill_task t WHERE {where} AND {part}"  # noqa: S608 - built from constants
+        " ORDER BY t.id DESC LIMIT %(limit)s)"
+        for part in parts_of(wanted.states)
+    )
     query = f"""
         SELECT p.id FROM {source} CROSS JOIN LATERAL ({branches}) p
         ORDER BY p.id DESC LIMIT %(limit)s
     """  # noqa: S608 - built from constants
     return query, values
-
-
-def _branches(where: str, states: Sequence[str], values: dict[str, Any]) -> Iterator[str]:
-    conditions = [where]
-    if states:
-        conditions = [f"{where} AND t.state = %(state{number})s" for number in range(len(states))]
-        values |= {f"state{number}": state for number, state in enumerate(states)}
-    for condition in conditions:
-        yield (
-            f"(SELECT t.id FROM taskmill_task t WHERE {condition}"  # noqa: S608 - built from constants
-            " ORDER BY t.id DESC LIMIT %(limit)s)"
-        )

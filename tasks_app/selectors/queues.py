@@ -16,6 +16,7 @@ from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.db import Cursor, rows_as_dicts
 from tasks_app.registry import QUEUE_PATTERN, known_queues
+from tasks_app.selectors.parts import AT_REST, IS_UNDER_WAY
 from tasks_app.selectors.rows import decoded
 from tasks_app.selectors.statistics import each_state
 from tasks_app.states import State
@@ -83,20 +84,23 @@ def forget_queue_defaults() -> None:
     _remembered.until = 0.0
 
 
-_IN_USE: Final = """
+_IN_USE: Final = f"""
 WITH RECURSIVE used AS (
-    (SELECT queue FROM taskmill_task WHERE tenant_id = %(tenant)s ORDER BY queue LIMIT 1)
+    (SELECT queue FROM taskmill_task WHERE tenant_id = %(tenant)s AND {AT_REST}
+        ORDER BY queue LIMIT 1)
     UNION ALL
     SELECT (SELECT t.queue FROM taskmill_task t
-            WHERE t.tenant_id = %(tenant)s AND t.queue > u.queue ORDER BY t.queue LIMIT 1)
+            WHERE t.tenant_id = %(tenant)s AND t.queue > u.queue AND t.{AT_REST}
+            ORDER BY t.queue LIMIT 1)
     FROM used u WHERE u.queue IS NOT NULL
 )
 SELECT name FROM taskmill_queue
 UNION SELECT queue FROM used WHERE queue IS NOT NULL
+UNION SELECT queue FROM taskmill_task WHERE tenant_id = %(tenant)s AND {IS_UNDER_WAY}
 UNION SELECT unnest(queues) FROM taskmill_worker
 UNION SELECT unnest(%(declared)s::text[])
 ORDER BY 1 LIMIT %(most)s
-"""
+"""  # noqa: S608 - built from constants
 
 
 def queue_names(*, tenant_id: int | None) -> list[str]:
@@ -115,12 +119,13 @@ def queues_with_row(cursor: Cursor) -> list[str]:
     return [row[0] for row in cursor.fetchall()]
 
 
-_IS_IN_USE: Final = """
+_IS_IN_USE: Final = f"""
 SELECT EXISTS (SELECT 1 FROM taskmill_queue WHERE name = %(name)s)
     OR (SELECT queue FROM taskmill_task WHERE tenant_id = %(tenant)s AND queue >= %(name)s
-        ORDER BY queue LIMIT 1) IS NOT DISTINCT FROM %(name)s
+            AND {AT_REST} ORDER BY queue LIMIT 1) IS NOT DISTINCT FROM %(name)s
+    OR %(name)s IN (SELECT queue FROM taskmill_task WHERE tenant_id = %(tenant)s AND {IS_UNDER_WAY})
     OR EXISTS (SELECT 1 FROM taskmill_worker WHERE %(name)s = ANY(queues))
-"""
+"""  # noqa: S608 - built from constants
 
 
 def is_queue(*, tenant_id: int, name: str) -> bool:

@@ -6,15 +6,21 @@ from typing import Any, Final
 
 from django.db import connection
 
+from tasks_app.selectors.parts import parts_of
 from tasks_app.states import status_of
 
 SAMPLE: Final = 1000
-_SAMPLE: Final = """
+_NEWEST: Final = " UNION ALL ".join(
+    f"""(SELECT t.id, t.state, t.started_at, t.finished_at FROM taskmill_task t
+        WHERE t.tenant_id = %(tenant)s AND t.type = %(type)s AND {part}
+        ORDER BY t.id DESC LIMIT %(sample)s)"""  # noqa: S608 - built from constants
+    for part in parts_of(())
+)
+_SAMPLE: Final = f"""
 SELECT state, count(*), avg(extract(epoch FROM finished_at - started_at))::float8
-FROM (SELECT state, started_at, finished_at FROM taskmill_task
-      WHERE tenant_id = %(tenant)s AND type = %(type)s ORDER BY id DESC LIMIT %(sample)s) t
+FROM (SELECT * FROM ({_NEWEST}) newest ORDER BY id DESC LIMIT %(sample)s) t
 GROUP BY state
-"""
+"""  # noqa: S608 - built from constants
 
 
 def type_statistics(*, tenant_id: int, task_type: str) -> dict[str, Any]:

@@ -93,9 +93,11 @@ def test_what_is_parked_by_a_rule_is_found_by_the_index_whatever_the_statistics_
 @pytest.mark.django_db(transaction=True)
 def test_a_finish_of_many_asks_once_what_is_parked() -> None:
     tenant = make_tenant()
-    key: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 9}
-    for rules, probes in ((key, 1), ({}, 0)):
-        tasks = [make_task(tenant, state="running", **rules) for _ in range(5)]
+    two: list[dict[str, Any]] = [{"concurrency_key": name, "max_concurrency": 9} for name in "ab"]
+    for parked, rules, probes in ((0, [{}], 0), (0, two, 1), (1, two, 3)):
+        for _ in range(parked):
+            make_task(tenant, state="blocked", concurrency_key="c", max_concurrency=1)
+        tasks = [make_task(tenant, state="running", **rules[n % len(rules)]) for n in range(5)]
         with connection.cursor() as cursor:
             used = scans(cursor, "task_blocked")
             ended = [transitions.Success(id=task_id, epoch=1, result="null") for task_id in tasks]

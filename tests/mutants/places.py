@@ -49,6 +49,7 @@ SIMULATION = (
 
 LIMITING = "tasks_app/transitions/limiting.py"
 MAX_SHARE_MIGRATION = "tasks_app/migrations/0011_max_share.py"
+BELL = "tasks_app/migrations/0015_bell_where_anything_is_parked.py"
 WAKING = "tasks_app/dispatch/unblocking.py"
 UNBLOCKING = "tasks_app/transitions/unblocking.py"
 SHARING = "tasks_app/dispatch/sharing.py"

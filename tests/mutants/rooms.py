@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants.places import (
+    BELL,
     FAIRNESS,
     FAIRNESS_ALONE,
     LIMIT_RACES,
@@ -99,17 +100,24 @@ ROOMS = (
     ),
     Mutant(
         "nobody rings for a freed slot",
-        MAX_SHARE_MIGRATION,
+        BELL,
         "        PERFORM pg_notify('taskmill_dispatch', '');\n",
         "        NULL;\n",
         f"{WAKING_TESTS}::test_whatever_frees_a_slot_wakes_the_loop_for_what_is_parked_by_it",
     ),
     Mutant(
         "every end rings",
-        MAX_SHARE_MIGRATION,
+        BELL,
         "IF EXISTS (SELECT FROM taskmill_parked_by(rules))",
         "IF EXISTS (SELECT FROM taskmill_task WHERE state = 'blocked')",
         f"{WAKING_TESTS}::test_ends_ring_only_where_something_is_parked_by_their_rule",
+    ),
+    Mutant(
+        "every end asks by each of its rules",
+        BELL,
+        "        RETURN;\n",
+        "        NULL;\n",
+        f"{PLANS}::test_a_finish_of_many_asks_once_what_is_parked",
     ),
     Mutant(
         "the end of a type's task rings for nobody",
