@@ -38,7 +38,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='task',
-            index=models.Index(models.F('tenant'), models.F('state'), models.OrderBy(models.F('id'), descending=True), condition=models.Q(('state__in', [tasks_app.states.State['CANCELLING'], tasks_app.states.State['DISPATCHED'], tasks_app.states.State['RUNNING']])), name='task_under_way'),
+            index=models.Index(models.F('tenant'), models.F('state'), models.OrderBy(models.F('id'), descending=True), condition=models.Q(('epoch__gte', 0), ('state__in', [tasks_app.states.State['CANCELLING'], tasks_app.states.State['DISPATCHED'], tasks_app.states.State['RUNNING']])), name='task_under_way'),
         ),
         migrations.AddIndex(
             model_name='task',

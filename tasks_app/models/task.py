@@ -275,7 +275,7 @@ class Task(models.Model):
                 F("state"),
                 F("id").desc(),
                 name="task_under_way",
-                condition=Q(state__in=_UNDER_WAY),
+                condition=Q(epoch__gte=0, state__in=_UNDER_WAY),
             ),
             models.Index(F("tenant"), F("id").desc(), name="task_list", condition=_AT_REST),
             models.Index(

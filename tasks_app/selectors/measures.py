@@ -10,7 +10,8 @@ from django.db import connection
 
 from tasks_app.conf import conf
 from tasks_app.db import rows_as_dicts
-from tasks_app.selectors.parts import part_with
+from tasks_app.selectors.parts import AT_REST, IS_UNDER_WAY
+from tasks_app.states import UNDER_WAY
 
 QUEUES_CAP: Final = 100
 PRIORITIES_CAP: Final = 100
@@ -91,7 +92,10 @@ _OF_STATE: Final = """(
 _BY_TENANT: Final = f"""
 SELECT state, queue, CASE WHEN state = 'blocked' THEN parked_by END, count(*)
 FROM ({
-    " UNION ALL ".join(_OF_STATE.format(state=state, part=part_with(state)) for state in BY_TENANT)
+    " UNION ALL ".join(
+        _OF_STATE.format(state=state, part=IS_UNDER_WAY if state in UNDER_WAY else AT_REST)
+        for state in BY_TENANT
+    )
 }) found
 GROUP BY 1, 2, 3 ORDER BY count(*) DESC LIMIT %(queues)s
 """  # noqa: S608 - built from constants

@@ -14,6 +14,7 @@ from typing import Any, Final
 from django.db import connection
 
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.parts import part_with
 from tasks_app.states import FINISHED, PENDING, PROCESSING, State, status_of
 
 WINDOW_SECONDS: Final = {"1h": 3600, "24h": 86_400, "7d": 604_800}
@@ -33,8 +34,8 @@ class Capped:
 
 _TOTALS = " UNION ALL ".join(
     f"""SELECT '{state.value}', count(*) FROM (
-        SELECT 1 FROM taskmill_task
-        WHERE tenant_id = %(tenant)s AND state = '{state.value}' LIMIT %(cap)s + 1
+        SELECT 1 FROM taskmill_task t
+        WHERE t.tenant_id = %(tenant)s AND {part_with(state)} LIMIT %(cap)s + 1
     ) AS few"""  # noqa: S608 - built from constants
     for state in State
 )
@@ -58,8 +59,8 @@ def each_state(select: str, states: Sequence[State], more: str = "") -> str:
     how rare each is and never looks for a missing one in the index of all tasks.
     """
     return " UNION ALL ".join(
-        f"""({select} FROM taskmill_task
-        WHERE tenant_id = %(tenant)s AND state = '{state.value}' {more}
+        f"""({select} FROM taskmill_task t
+        WHERE tenant_id = %(tenant)s AND {part_with(state)} {more}
         ORDER BY id DESC LIMIT %(cap)s + 1)"""
         for state in states
     )

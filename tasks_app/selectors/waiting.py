@@ -12,6 +12,7 @@ from tasks_app.conf import conf
 from tasks_app.db import rows_as_dicts
 from tasks_app.selectors.estimates import POSITION_CAP, behind_others
 from tasks_app.selectors.limits import limit_reasons, queue_rate_reason
+from tasks_app.selectors.parts import IS_UNDER_WAY
 from tasks_app.states import PENDING
 from tasks_app.transitions.picking import PRIORITIES
 
@@ -43,10 +44,10 @@ SELECT why.state, why.run_at > taskmill_now() AS is_early, why.run_at, why.queue
     coalesce(q.is_paused, false) AS is_paused, q.paused_by, q.paused_at, q.pause_reason,
     q.concurrency AS queue_limit, q.rate AS queue_rate,
     CASE WHEN q.concurrency IS NOT NULL THEN (SELECT count(*) FROM taskmill_task a
-        WHERE a.state IN ('dispatched', 'running', 'cancelling') AND a.queue = why.queue
+        WHERE {IS_UNDER_WAY} AND a.queue = why.queue
           AND a.id <> why.id) END AS queue_used, q.max_share,
     CASE WHEN q.max_share IS NOT NULL AND why.state = 'queued' THEN (SELECT count(*)
-        FROM taskmill_task a WHERE a.state IN ('dispatched', 'running', 'cancelling')
+        FROM taskmill_task a WHERE {IS_UNDER_WAY}
           AND a.queue = why.queue AND a.tenant_id = why.tenant_id) END AS share_used,
     CASE WHEN q.max_share IS NOT NULL THEN (SELECT greatest(1, sum(w.slots) * q.max_share / 100)
         FROM taskmill_worker w WHERE why.queue = ANY(w.queues) AND NOT w.is_stopping

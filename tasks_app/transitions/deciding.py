@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from tasks_app.db import Cursor
+from tasks_app.db import Cursor, array_of
 from tasks_app.limits import Flow, Rule, decide
 from tasks_app.models import QueueOrder
 from tasks_app.transitions.dispatching import DispatchedTask
@@ -138,9 +138,9 @@ def _hint(task: Task) -> DispatchedTask:
 def _dispatch_ruled(cursor: Cursor, tasks: Sequence[Task]) -> dict[Any, DispatchedTask]:
     """Decide about tasks with rules; gives the hints of those that go, by id."""
     limits = read_limits(cursor, {one for task in tasks for one in subjects_of(task)})
-    verdicts = decide([limits.needs(task) for task in tasks], limits.taken())
+    verdicts = decide(limits.needs_of_all(tasks), limits.taken())
     values = {
-        "ids": [task["id"] for task in tasks],
+        "ids": array_of(task["id"] for task in tasks),
         "rules": verdicts,
         "reasons": [None if rule is None else _reason(rule) for rule in verdicts],
     }

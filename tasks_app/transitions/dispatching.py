@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks_app.db import Cursor
+from tasks_app.db import Cursor, array_of
 from tasks_app.transitions.sql import MOVED, RING_WHERE_FREED, RULED, TOUCH, event, reason
 
 
@@ -47,7 +47,10 @@ def mark_published(cursor: Cursor, tasks: Sequence[DispatchedTask]) -> None:
     """
     cursor.execute(
         _MARK_PUBLISHED,
-        {"ids": [task.id for task in tasks], "seqs": [task.dispatch_seq for task in tasks]},
+        {
+            "ids": array_of(task.id for task in tasks),
+            "seqs": array_of(task.dispatch_seq for task in tasks),
+        },
     )
 
 

@@ -93,6 +93,23 @@ class Limits:
                 found.append(Need(str(Rule("rate", *subject)), state.rate.tasks))
         return Candidate(needs=tuple(found))
 
+    def needs_of_all(self, tasks: Iterable[Mapping[str, Any]]) -> list[Candidate]:
+        """Give the needs of each task; those of one key, type and own limit are made once."""
+        known: dict[tuple[Any, ...], Candidate] = {}
+        found: list[Candidate] = []
+        for task in tasks:
+            of = (
+                task["type"],
+                task["tenant_id"],
+                task["concurrency_key"],
+                task["max_concurrency"],
+            )
+            needs = known.get(of)
+            if needs is None:
+                needs = known[of] = self.needs(task)
+            found.append(needs)
+        return found
+
     def most(self, rule: Rule, own: int | None) -> int:
         """Give how many units of a rule there are, for a task whose own limit is `own`."""
         if rule.what == "slots":

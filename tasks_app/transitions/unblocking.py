@@ -230,4 +230,4 @@ def _verdicts(
     queue: str,
 ) -> list[str | None]:
     used = {rule: count + coming.get((rule, queue), 0) for rule, count in taken.items()}
-    return decide([limits.needs(task) for task in tasks], used)
+    return decide(limits.needs_of_all(tasks), used)

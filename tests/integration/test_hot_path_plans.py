@@ -11,7 +11,7 @@ from django.db import connection
 
 from tasks_app import transitions
 from tasks_app.db import KEYED
-from tasks_app.transitions import claiming, deciding, flows, working
+from tasks_app.transitions import claiming, deciding, flows, limiting, working
 from tests.factories import make_task, make_tenant
 
 pytestmark = pytest.mark.django_db
@@ -38,28 +38,49 @@ def kept_plan(cursor: Any, statement: str) -> str:
     return json.dumps(cursor.fetchone()[0])
 
 
-@pytest.fixture
-def dispatched(db: None) -> None:
-    """Many dispatched tasks, while the statistics are of the time before."""
-    tenant = make_tenant("hot-path")
+def hand_out(tenant_id: int) -> list[transitions.DispatchedTask]:
+    """Submit and dispatch tasks of ten keys; the statistics are of the time between."""
     new = [
         transitions.NewTask(
-            tenant_id=tenant.id,
+            tenant_id=tenant_id,
             type="demo.echo",
             queue="default",
             payload={},
             max_retry=0,
             process_timeout=60,
+            concurrency_key=f"key-{number % 10}",
+            max_concurrency=TASKS,
         )
-        for _ in range(TASKS)
+        for number in range(TASKS)
     ]
     with connection.cursor() as cursor:
         transitions.insert_tasks(cursor, new)
         cursor.execute("ANALYZE taskmill_task")
-        transitions.dispatch(cursor, queue="default", room=TASKS)
+        return transitions.dispatch(cursor, queue="default", room=TASKS)[0]
 
 
-def test_a_claim_finds_its_rows_by_the_key(dispatched: None) -> None:
+@pytest.fixture
+def dispatched(db: None) -> int:
+    """Many dispatched tasks after as many finished ones; gives their tenant."""
+    tenant = make_tenant("hot-path")
+    hints = [(one.id, one.dispatch_seq) for one in hand_out(tenant.id)]
+    with connection.cursor() as cursor:
+        claims = transitions.claim(cursor, hints, owner="w", worker="w", lease_seconds=60)
+        ended = [transitions.Success(id=one.id, epoch=1, result="null") for one in claims]
+        assert len(transitions.succeed(cursor, ended)) == TASKS
+    assert len(hand_out(tenant.id)) == TASKS
+    return tenant.id
+
+
+def test_the_slots_of_a_key_are_counted_by_the_key(dispatched: int) -> None:
+    keys: dict[str, Any] = {"tenants": [dispatched], "keys": ["key-1"], "types": ["demo.echo"]}
+    with connection.cursor() as cursor:
+        plan = plan_of(cursor, limiting._LIMITS, keys)
+    assert "task_slots" in plan
+    assert "task_under_way" not in plan
+
+
+def test_a_claim_finds_its_rows_by_the_key(dispatched: int) -> None:
     with connection.cursor() as cursor:
         plan = kept_plan(cursor, claiming._CLAIM)
     assert plan.count("taskmill_task_pkey") == 2
@@ -67,7 +88,7 @@ def test_a_claim_finds_its_rows_by_the_key(dispatched: None) -> None:
 
 
 @pytest.mark.parametrize("statement", [working._SUCCEED, working._INTERRUPT])
-def test_a_finish_finds_its_rows_by_the_key(dispatched: None, statement: str) -> None:
+def test_a_finish_finds_its_rows_by_the_key(dispatched: int, statement: str) -> None:
     with connection.cursor() as cursor:
         plan = kept_plan(cursor, statement)
     assert plan.count("taskmill_task_pkey") == 2
