@@ -234,12 +234,12 @@ def test_after_a_token_was_used_its_rate_is_looked_at_again_at_once(
             looks.forget()
             bench.round()
         assert [task_state(one) for one in tasks] == ["dispatched", "dispatched", "blocked"]
-        [rule] = looks._rates
+        [rule] = looks._again_at
         Limit.objects.filter(pk=limit.pk).update(spent=[])
-        looks._rest, looks._tour_at, looks._rates = NO_POLL_SECONDS, inf, {rule: 0.0}
+        looks._rest, looks._tour_at, looks._again_at = NO_POLL_SECONDS, inf, {rule: 0.0}
         looks.at = 0.0
         assert bench.round().counts["unblocked"] == 1
-        assert looks._rates[rule] - monotonic() <= unblocking.LEAST_SECONDS
+        assert looks._again_at[rule] - monotonic() <= unblocking.LEAST_SECONDS
 
 
 def test_looks_that_find_nothing_become_rare_and_begin_again_after_a_bell(
