@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -51,7 +52,7 @@ from tasks_app.transitions import (
     unblocking,
 )
 from tests import query_plans
-from tests.factories import make_tenant
+from tests.factories import make_tenant, make_worker
 
 pytestmark = pytest.mark.django_db
 
@@ -330,6 +331,19 @@ def test_every_query_of_the_queue_board_reads_an_index(
         "grace": 60.0,
     }
     check_plan(BOARD[name], values, most=12_000)
+
+
+def test_what_shares_hold_is_counted_by_the_indexes_of_queues(filled: dict[str, int]) -> None:
+    names = [f"queue-{number}" for number in range(5)]
+    make_worker(*names, slots=100)
+    Queue.objects.bulk_create([Queue(name=name, max_share=1) for name in names[:2]])
+    values = {"lost_after": 15.0, "names": names, "cap": 20_000}
+    check_plan(serving._HELD_BY_SHARES, values, most=3_000)
+    found = serving.held_by_shares(names, cap=20_000)
+    ready = Task.objects.filter(state="queued", queue__in=names[:2])
+    counts = Counter(ready.values_list("queue", flat=True))
+    assert found == counts
+    assert serving.held_by_shares(names, cap=100) == dict.fromkeys(counts, 100)
 
 
 ERROR = '{"code": "X"}'
