@@ -20,32 +20,19 @@ from tasks_app.registry import handler
 from tasks_app.services.caller import Caller
 from tasks_app.services.limits import change_key_limit
 from tasks_app.transitions import unblocking
-from tests.engines import Dispatcher, dispatcher, new_queue
-from tests.factories import make_key, make_task, make_tenant, make_worker, task_column, task_state
+from tests.engines import Dispatcher, dispatcher
+from tests.factories import make_key, make_task, make_tenant, task_column, task_state
 from tests.integration.api_client import Api
+from tests.parking import park_many, served_queue
 from tests.query_plans import check_plan
 
 pytestmark = pytest.mark.django_db(transaction=True)
 KEY: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 1000}
 FULL_KEYS = 10_000
-_PARK_MANY = """
-INSERT INTO taskmill_task (id, tenant_id, type, queue, priority, state, version, event_seq, payload,
-    metadata, tags, progress, progress_message, max_retry, attempt, attempt_base, epoch, rescues,
-    interrupts, sweeps, hand_backs, dispatch_seq, created_at, updated_at, run_at, queued_at,
-    process_timeout, worker, cancel_requested_by, cancel_reason, traceparent, submitted_by,
-    concurrency_key, max_concurrency, blocked_by)
-SELECT gen_random_uuid(), %(tenant)s, 'lifted.free', 'many', 0, 'blocked', 1, 1, '{}', '{}', '{}',
-    0, '', 3, 0, 0, 0, 0, 0, 0, 0, 0, now(), now(), now(), now(), 60, '', '', '', '', '',
-    'key-' || k, 0, 'slots/key/' || %(tenant)s || '/key-' || k
-FROM generate_series(1, %(keys)s) k
-"""
 
 
 @pytest.fixture(autouse=True)
-def types(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Types with limits, which no other test sees."""
-    monkeypatch.setattr(registry, "_handlers", dict(registry._handlers))
-
+def types(own_types: None) -> None:
     @handler("lifted.free")
     def free() -> None: ...
 
@@ -61,9 +48,7 @@ def bench(valkey: Any) -> Iterator[Dispatcher]:
 
 @pytest.fixture
 def queue() -> str:
-    name = new_queue()
-    make_worker(name, slots=900)
-    return name
+    return served_queue(slots=900)
 
 
 @pytest.fixture
@@ -74,13 +59,6 @@ def tenant() -> Tenant:
 @pytest.fixture
 def api(tenant: Tenant) -> Api:
     return Api(make_key(tenant))
-
-
-def park_many(tenant: Tenant) -> None:
-    """Park a task by each of many rules, none of which has room."""
-    with connection.cursor() as cursor:
-        cursor.execute(_PARK_MANY, {"tenant": tenant.pk, "keys": FULL_KEYS})
-        cursor.execute("ANALYZE taskmill_task")
 
 
 def look(bench: Dispatcher) -> None:
@@ -94,7 +72,7 @@ def look(bench: Dispatcher) -> None:
 
 def parked(bench: Dispatcher, queue: str, tasks: list[uuid.UUID]) -> uuid.UUID:
     """Have the last task refused, among many others, and the tour just be past its rule."""
-    park_many(make_tenant())
+    park_many(make_tenant(), keys=FULL_KEYS)
     bench.round()
     for _ in range(3):
         look(bench)
@@ -145,7 +123,7 @@ def test_a_lifted_limit_of_a_queue_is_seen_by_the_next_round(
 ) -> None:
     Queue.objects.create(name=queue, **limit)
     tasks = [make_task(tenant, queue=queue) for _ in range(20)]
-    park_many(make_tenant())
+    park_many(make_tenant(), keys=FULL_KEYS)
     for _ in range(3):
         look(bench)
     assert task_state(tasks[-1]) == "queued"
@@ -202,8 +180,7 @@ def test_a_limit_whose_change_commits_late_is_seen_by_the_look_after_the_commit(
 def test_a_lifted_key_lets_all_go_that_it_had_parked_in_any_queue(
     bench: Dispatcher, queue: str, tenant: Tenant, api: Api
 ) -> None:
-    other = new_queue()
-    make_worker(other, slots=900)
+    other = served_queue(slots=900)
     api.patch("/concurrency-keys/one", {"concurrency": 1})
     new = [
         transitions.NewTask(
