@@ -13,8 +13,9 @@ import importlib.util
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Final, Protocol
 
 from django.apps import apps
@@ -251,18 +252,13 @@ def handler(
             as many as it runs in about 40 ms. 1 where what is done twice after a crash matters
             more than speed.
 
-    Concurrency and rate hold for all tenants and workers together, and can be changed while the
-    platform runs.
-    What is left out (None) is the queue's default, else the platform's: priority 0, smart retries.
+    Concurrency and rate hold for all tenants and workers together, and can be changed live. What is
+    left out (None) is the queue's default, else the platform's: priority 0, smart retries.
 
     Raises:
         HandlerDeclarationError: the declaration is wrong; the message says how to mend it.
     """
-    if unknown:
-        raise HandlerDeclarationError(
-            f"handler {task_type}: unknown option {', '.join(sorted(unknown))}"
-        )
-    _check_name(task_type)
+    _check_words(task_type, unknown)
     options = Options(
         queue=queue,
         priority=priority,
@@ -274,17 +270,18 @@ def handler(
         rate=_read_rate(task_type, rate),
         bundle=bundle,
     )
-    _check_options(task_type, options)
-
-    def declare(function: Callable[..., Any]) -> Handler:
-        declared = Handler(task_type, function, options)
-        register(declared)
-        return declared
-
-    return declare
+    return partial(_declare, task_type, _checked(task_type, options))
 
 
-def _check_name(task_type: str) -> None:
+def _declare(task_type: str, options: Options, function: Callable[..., Any]) -> Handler:
+    declared = Handler(task_type, function, options)
+    register(declared)
+    return declared
+
+
+def _check_words(task_type: str, unknown: Iterable[str]) -> None:
+    if names := ", ".join(sorted(unknown)):
+        raise HandlerDeclarationError(f"handler {task_type}: unknown option {names}")
     if len(task_type) > MAX_TYPE_LENGTH or not TYPE_PATTERN.match(task_type):
         raise HandlerDeclarationError(
             f"handler {task_type!r}: a type is lower-case words joined by dots, "
@@ -299,7 +296,7 @@ def _read_rate(task_type: str, rate: str | None) -> Rate | None:
         raise HandlerDeclarationError(f"handler {task_type}: rate: {error}") from error
 
 
-def _check_options(task_type: str, options: Options) -> None:
+def _checked(task_type: str, options: Options) -> Options:
     bounds: tuple[tuple[str, int | None, int, int], ...] = (
         ("priority", options.priority, -1000, 1000),
         ("max_retry", options.max_retry, 0, 1000),
@@ -317,6 +314,7 @@ def _check_options(task_type: str, options: Options) -> None:
         raise HandlerDeclarationError(
             f"handler {task_type}: {options.queue!r} is no queue name (a-z, 0-9, . _ -)"
         )
+    return options
 
 
 def register(declared: Handler) -> None:

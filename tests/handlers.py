@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import billiard.pool
 from pydantic import BaseModel
 
 from tasks_app.context import TaskContext
@@ -148,6 +149,12 @@ def _raise() -> None:
 def _note(payload: Member, what: str) -> None:
     with Path(payload.ledger).open("a", encoding="utf-8") as ledger:
         ledger.write(f"{payload.name} {what}\n")
+
+
+@handler("test.patience")
+def patience() -> int:
+    """Give how often the child looks, before it ends, whether its last message was read."""
+    return int(billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT)
 
 
 @handler("test.exit", max_retry=0)

@@ -10,12 +10,16 @@ from typing import Any
 from django.db import connection
 
 
-def check_plan(query: str, values: Any, *, most: int, large: Collection[str]) -> None:
+def check_plan(
+    query: str, values: Any, *, most: int, large: Collection[str], most_removed: int | None = None
+) -> None:
     """Run a statement, and find that it reads no large table whole.
 
     Args:
         most: pages that it may touch.
         large: the tables.
+        most_removed: rows that it may read and not want; None for any number. What lies together
+            in an index costs few pages, however many they are.
     """
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL jit = off")
@@ -27,3 +31,5 @@ def check_plan(query: str, values: Any, *, most: int, large: Collection[str]) ->
     assert not set(scanned) & set(large), text
     buffers = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
     assert buffers <= most, f"{buffers} buffers\n{text}"
+    removed = sum(int(rows) for rows in re.findall(r'"Rows Removed by Filter": (\d+)', text))
+    assert most_removed is None or removed <= most_removed, f"{removed} rows removed\n{text}"

@@ -1,9 +1,10 @@
 """When the dispatch loop looks for parked tasks whose rule has room again.
 
-Often for the rules of what has ended and of limits that were changed, which costs little; and in a
-tour of all rules, which finds the others (a limit that was lifted, an attempt that ended without
-its task), in a bounded share of the loop's time. Looks that find nothing follow ever more slowly,
-until a bell rings or a token of a rate is due: who frees slots or changes a limit rings.
+Often for the rules of what has ended and of limits that were changed or lifted, which costs little;
+and in a tour of all rules, which finds the others (an attempt that ended without its task), in a
+bounded share of the loop's time. Looks that find nothing follow ever more slowly, until a bell
+rings or a rule is due: who frees slots or changes a limit rings, the next token of a rate is
+foreseen, and a rule that has room for more than a look lets go is looked at again.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ SHARE_OF_NOTHING = 20
 LATE_COMMITS = timedelta(milliseconds=50)
 """An end is looked for so long after its own time, that of its statement: it commits later."""
 
-MOST_RATES = 1000
-"""Rates whose next token is awaited to the moment; the tour finds those of others."""
+MOST_AWAITED = 1000
+"""Rules that are looked at again at their moment; the tour finds what others have room for."""
 
 JUST_AFTER_SECONDS = 0.001
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -63,7 +64,7 @@ class Unblocking:
         self._found = 0
         self._share = SHARE
         self._since: datetime | None = None
-        self._rates: dict[str, float] = {}
+        self._again_at: dict[str, float] = {}
 
     def soon(self, now: float) -> None:
         """Look soon: something was parked."""
@@ -94,7 +95,7 @@ class Unblocking:
         self._is_any = is_any_blocked(turn.connection.cursor())
         if not self._is_any:
             self._since = NEVER
-            self._rates.clear()
+            self._again_at.clear()
             self.at = monotonic() + self._poll_seconds
             return 0
         with turn.connection.transaction():
@@ -110,34 +111,34 @@ class Unblocking:
         """Say when to look next."""
         now = monotonic()
         self._rest = LEAST_SECONDS if freed else min(2 * self._rest, self._poll_seconds)
-        due = min(self._rates.values(), default=inf)
+        due = min(self._again_at.values(), default=inf)
         self.at = max(now + LEAST_SECONDS, min(now + self._rest, self._tour_at))
         self.at = max(now + JUST_AFTER_SECONDS, min(self.at, due))
 
     def _freed(self, cursor: Any, now: float) -> int:
-        due = [rule for rule, at in self._rates.items() if at <= now]
+        due = [rule for rule, at in self._again_at.items() if at <= now]
         for rule in due:
-            del self._rates[rule]
-        found = transitions.unblock_freed(cursor, since=self._since, rates=due)
+            del self._again_at[rule]
+        found = transitions.unblock_freed(cursor, since=self._since, again=due)
         assert found.now is not None  # noqa: S101 - it says so
         self._since = found.now - LATE_COMMITS
-        self._await_tokens(found)
+        self._await(found)
         if due and not found.count:  # perhaps the tasks of another queue may go
             self._hurry_tour(now)
         return found.count
 
-    def _await_tokens(self, found: transitions.Unblocked) -> None:
+    def _await(self, found: transitions.Unblocked) -> None:
         now, again = monotonic(), LEAST_SECONDS if found.count else self._rest
-        for rule, seconds in found.tokens_in.items():
-            if rule in self._rates or len(self._rates) < MOST_RATES:
-                self._rates[rule] = now + (seconds + JUST_AFTER_SECONDS if seconds else again)
+        for rule, seconds in found.again_in.items():
+            if rule in self._again_at or len(self._again_at) < MOST_AWAITED:
+                self._again_at[rule] = now + (seconds + JUST_AFTER_SECONDS if seconds else again)
 
     def _tour(self, cursor: Any) -> int:
         started = monotonic()
         found = transitions.unblock(cursor, after=self._place)
         self._place = found.place
         self._found += found.count
-        self._await_tokens(found)
+        self._await(found)
         if found.count:
             self._share = SHARE
         is_idle = False

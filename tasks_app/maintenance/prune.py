@@ -9,6 +9,7 @@ from tasks_app.states import DEAD_LETTERS, FINISHED
 LIMIT = 500
 LOST_WORKER_SECONDS = 3600.0
 OLD_METER_SECONDS = 3600.0
+LIFTED_SECONDS = 3600.0
 
 _PRUNE_TASKS = """
 WITH old AS MATERIALIZED (
@@ -50,6 +51,11 @@ WHERE started_at < taskmill_now() - make_interval(secs => %(age)s::float8)
 _PRUNE_WORKERS = """
 DELETE FROM taskmill_worker
 WHERE last_seen_at < taskmill_now() - make_interval(secs => %(age)s::float8)
+"""
+
+_PRUNE_LIFTED = """
+DELETE FROM taskmill_limit WHERE of = 'key' AND concurrency IS NULL AND rate IS NULL
+  AND changed_at < taskmill_now() - make_interval(secs => %(age)s::float8)
 """
 
 _PRUNE_STALE = """
@@ -109,7 +115,7 @@ class PruneTasks:
 
 class PruneRecords:
     """Removes what else has an end: idempotency records, keys held for a time, counts of minutes,
-    rows of lost workers, refused writes, paced retries.
+    rows of lost workers and of lifted limits, refused writes, paced retries.
 
     Args:
         stale_days: how long refused writes and ended paced retries are kept.
@@ -130,6 +136,7 @@ class PruneRecords:
             (_PRUNE_UNIQUE_HOLDS, 0.0),
             (_PRUNE_METERS, OLD_METER_SECONDS),
             (_PRUNE_WORKERS, LOST_WORKER_SECONDS),
+            (_PRUNE_LIFTED, LIFTED_SECONDS),
             (_PRUNE_STALE, self._stale_days * 86_400),
             (_PRUNE_PACED_RETRIES, self._stale_days * 86_400),
         ):

@@ -23,6 +23,7 @@ class LimitOf(models.TextChoices):
 class Limit(models.Model):
     """A limit. `concurrency` and `rate` are what somebody said while the platform runs; where they
     are null, what the handler declares holds for a type, and what each submission says for a key.
+    A key has a row while something is pinned, and for an hour after it was lifted.
 
     The dispatch loop alone writes `spent`, in the transaction that hands tasks out.
     """

@@ -132,7 +132,8 @@ def key_shown(*, tenant_id: int, key: str) -> dict[str, Any] | None:
         None where no unfinished task has it and nothing is pinned.
     """
     state = _state_of(("key", tenant_id, key))
-    row = Limit.objects.filter(of="key", tenant_id=tenant_id, name=key).first()
+    rows = Limit.objects.filter(of="key", tenant_id=tenant_id, name=key)
+    row = rows.exclude(concurrency=None, rate=None).first()
     values: dict[str, Any] = {"tenant": tenant_id, "name": key, "cap": COUNT_CAP}
     with connection.cursor() as cursor:
         cursor.execute(_HOLDERS_OF_KEY, values | {"most": HOLDERS_SHOWN})

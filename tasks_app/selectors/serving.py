@@ -1,4 +1,5 @@
-"""Who serves a queue, and which queues hold tasks that nobody will take.
+"""Who serves a queue, which queues hold tasks that nobody will take, and how many wait since their
+tenant has as many of a queue's slots as one may.
 
 A queue is unserved while tasks of it are ready or handed out, it is not paused, and no live worker
 names it. A worker that died counts as live for the rest of a lease since its last sign.
@@ -17,9 +18,9 @@ from tasks_app.db import Cursor, rows_as_dicts
 QUEUES_CAP: Final = 1_000
 NAMES_SHOWN: Final = 20
 
-_IS_SERVED: Final = """EXISTS (SELECT 1 FROM taskmill_worker w
-    WHERE {queue} = ANY(w.queues) AND NOT w.is_stopping
-      AND w.last_seen_at > taskmill_now() - make_interval(secs => %(lost_after)s::float8))"""
+_SERVES: Final = """FROM taskmill_worker w WHERE {queue} = ANY(w.queues) AND NOT w.is_stopping
+      AND w.last_seen_at > taskmill_now() - make_interval(secs => %(lost_after)s::float8)"""
+_IS_SERVED: Final = f"EXISTS (SELECT 1 {_SERVES})"
 
 
 def _each_queue(name: str, state: str) -> str:
@@ -45,6 +46,32 @@ SELECT n.queue, coalesce(q.is_paused, false) AS is_paused, q.concurrency,
     {_IS_SERVED.format(queue="n.queue")} AS is_served
 FROM unnest(%(names)s::text[]) AS n(queue) LEFT JOIN taskmill_queue q ON q.name = n.queue
 """  # noqa: S608 - built from constants
+_HELD_BY_SHARES: Final = f"""
+WITH limited AS MATERIALIZED (
+    SELECT q.name, (SELECT greatest(1, sum(w.slots) * q.max_share / 100)
+        {_SERVES.format(queue="q.name")}) AS most
+    FROM taskmill_queue q WHERE q.name = ANY(%(names)s::text[]) AND q.max_share IS NOT NULL
+), out AS (
+    SELECT queue, tenant_id FROM taskmill_task
+    WHERE state = 'dispatched' AND queue = ANY(ARRAY(SELECT name FROM limited))
+    UNION ALL
+    SELECT queue, tenant_id FROM taskmill_task
+    WHERE state IN ('running', 'cancelling') AND queue = ANY(ARRAY(SELECT name FROM limited))
+), held AS MATERIALIZED (
+    SELECT o.queue, o.tenant_id FROM out o JOIN limited l ON l.name = o.queue
+    GROUP BY o.queue, o.tenant_id, l.most HAVING count(*) >= l.most
+)
+SELECT h.queue, few.number
+FROM (SELECT queue, array_agg(tenant_id) AS tenants FROM held GROUP BY queue) h
+CROSS JOIN LATERAL (
+    SELECT count(*) AS number FROM (
+        SELECT t.tenant_id FROM taskmill_task t WHERE t.state = 'queued' AND t.queue = h.queue
+        ORDER BY t.priority DESC, t.tenant_id, t.fair_key, t.run_at, t.id LIMIT %(cap)s) ready
+    WHERE ready.tenant_id = ANY(h.tenants)
+) few
+"""  # noqa: S608 - built from constants
+"""In the order of the index `task_flows`, which has what is asked for; no other one serves it."""
+
 _PAUSED: Final = "SELECT name FROM taskmill_queue WHERE is_paused ORDER BY name LIMIT %(queues)s"
 _WITHOUT_WORKER: Final = f"""
 SELECT q.name FROM taskmill_queue q WHERE NOT {_IS_SERVED.format(queue="q.name")}
@@ -67,6 +94,21 @@ def queue_facts(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     with connection.cursor() as cursor:
         cursor.execute(_FACTS, _values(names=list(names)))
         return {row.pop("queue"): row for row in rows_as_dicts(cursor)}
+
+
+def held_by_shares(names: Sequence[str], *, cap: int) -> dict[str, int]:
+    """Count the ready tasks of served queues whose tenants hold as many slots as one may.
+
+    Args:
+        names: of queues; those without a share are not looked at.
+        cap: most ready tasks of a queue to look at, the largest priority first.
+
+    Returns:
+        Counts by queue, where there are any.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD_BY_SHARES, _values(names=list(names), cap=cap))
+        return dict(cursor.fetchall())
 
 
 def paused_queues() -> list[str]:

@@ -41,6 +41,9 @@ class LimitSettings(Strict):
 def change_key_limit(*, caller: Caller, key: str, columns: Mapping[str, Any]) -> None:
     """Pin or lift the limit and the rate of a concurrency key of the caller's tenant.
 
+    The row of a key of which nothing is pinned any more stays for an hour: the dispatch loop finds
+    by it, whoever leads and whenever, that tasks parked by it may go.
+
     Args:
         columns: as `LimitSettings.columns` gives them; the key need not be in use yet.
     """
@@ -78,8 +81,6 @@ def _change(
     values = {"of": of, "tenant": tenant_id, "name": name, "by": caller.actor}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_CHANGE, values)
-        row = Limit.objects.filter(id=cursor.fetchone()[0])
-        row.update(**columns)
-        row.filter(of="key", concurrency=None, rate=None).delete()
+        Limit.objects.filter(id=cursor.fetchone()[0]).update(**columns)
         limits_changed(cursor)
     log.info("limit changed", of=of, name=name, actor=caller.actor, fields=sorted(columns))

@@ -14,14 +14,15 @@ from typing import Any, Final
 from tasks_app.metrics import Metric, Sample
 from tasks_app.selectors.canaries import canaries_seen
 from tasks_app.selectors.dead_letters import RECENT_SECONDS, dead_letters_recent
-from tasks_app.selectors.measures import LiveTasks
-from tasks_app.selectors.serving import queue_facts
+from tasks_app.selectors.measures import COUNT_CAP, LiveTasks
+from tasks_app.selectors.serving import held_by_shares, queue_facts
 
 REASONS: Final = (
     "queue_paused",
     "not_before",
     "no_worker",
     "queue_limit",
+    "share_limit",
     "concurrency_limit",
     "rate_limit",
     "behind",
@@ -63,18 +64,19 @@ WAITING_METRICS: Final = (WAITING, UNSERVED, RECENT_DEAD_LETTERS, CANARY_DELAY, 
 
 def waiting_samples(found: LiveTasks) -> Iterator[Sample]:
     """Tell why the tasks wait that were counted, what died lately, and how canaries fare."""
-    facts = queue_facts(sorted({queue for queue, _ in found.counts}))
     reasons = Counter({_OF_PARKED.get(what, what): found.parked[what] for what in found.parked})
     unserved: Counter[str] = Counter()
+    of_ready = _of_ready(found)
     for (queue, state), number in found.counts.items():
-        reason = _OF_STATE.get(state)
-        if state in {"queued", "dispatched"}:
-            active = sum(found.counts.get((queue, one), 0) for one in _ACTIVE)
-            reason = _reason_of_ready(facts[queue], active)
+        reason = of_ready.get((queue, state), _OF_STATE.get(state))
         if reason is not None:
             reasons[reason] += number
         if reason == "no_worker":
             unserved[queue] += number
+    shared = [one for one, reason in of_ready.items() if one[1] == "queued" and reason == "behind"]
+    for queue, number in held_by_shares([one[0] for one in shared], cap=COUNT_CAP).items():
+        held = min(number, found.counts[queue, "queued"])
+        reasons.update(share_limit=held, behind=-held)
     for reason in REASONS:
         yield Sample(WAITING, reasons[reason], (reason,))
     for queue, number in unserved.items():
@@ -85,6 +87,18 @@ def waiting_samples(found: LiveTasks) -> Iterator[Sample]:
         yield Sample(CANARY_SILENT, row["silent_seconds"], (row["queue"],))
         if row["delay_seconds"] is not None:
             yield Sample(CANARY_DELAY, row["delay_seconds"], (row["queue"],))
+
+
+def _of_ready(found: LiveTasks) -> dict[tuple[str, str], str]:
+    """Give the reasons of what is ready or handed out, as far as its queue says them."""
+    facts = queue_facts(sorted({queue for queue, _ in found.counts}))
+    return {
+        (queue, state): _reason_of_ready(
+            facts[queue], sum(found.counts.get((queue, one), 0) for one in _ACTIVE)
+        )
+        for queue, state in found.counts
+        if state in {"queued", "dispatched"}
+    }
 
 
 def _reason_of_ready(facts: Mapping[str, Any], active: int) -> str:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -97,8 +97,6 @@ def run_handler(
     retries = _max_retry_of(declared, max_retry)
     _check_arguments(attempt, retries, cancel_after)
     typed = _typed_payload(declared, payload)
-    deadline = None if deadline_seconds is None else monotonic() + deadline_seconds
-    sink = RecordingSink(cancel_after=cancel_after, once=once, deadline_monotonic=deadline)
     info = AttemptInfo(
         task_id=uuid.uuid4(),
         type=declared.type,
@@ -108,13 +106,33 @@ def run_handler(
         epoch=attempt,
         attempts_left=retries + 1 - attempt,
         priority=declared.options.priority or 0,
-        deadline=timezone.now() + timedelta(seconds=deadline_seconds) if deadline_seconds else None,
-        deadline_monotonic=deadline,
         metadata=dict(metadata or {}),
         tags=tuple(tags),
         worker="test",
     )
-    outcome = _outcome(declared, typed, TaskContext(info, sink), sink)
+    info = _timed(info, deadline_seconds)
+    return _run(declared, typed, info, cancel_after=cancel_after, once=once)
+
+
+def _timed(info: AttemptInfo, seconds: float | None) -> AttemptInfo:
+    if seconds is None:
+        return info
+    ends_at = timezone.now() + timedelta(seconds=seconds)
+    return replace(info, deadline=ends_at, deadline_monotonic=monotonic() + seconds)
+
+
+def _run(
+    declared: Handler,
+    payload: Any,
+    info: AttemptInfo,
+    *,
+    cancel_after: int | None,
+    once: Mapping[str, Any] | None,
+) -> Run:
+    sink = RecordingSink(
+        cancel_after=cancel_after, once=once, deadline_monotonic=info.deadline_monotonic
+    )
+    outcome = _outcome(declared, payload, TaskContext(info, sink), sink)
     return Run(
         **outcome,
         progress=sink.reports,

@@ -4,8 +4,8 @@ Called by the dispatch loop, in the transaction that holds its leader row. `unbl
 bounded number of rules, which it finds by jumping from one to the next in the index `task_blocked`,
 and the next call goes on from there: what it costs does not grow with what is parked.
 `unblock_freed` looks at the rules of what has ended since the last time, which are those that
-surely have room, at those that were changed, and at those whose tokens are due; what it costs grows
-with what ends, and not with the number of full rules.
+surely have room, at those that were changed or lifted, and at those that are due to be looked at
+again; what it costs grows with what ends, and not with the number of full rules.
 
 A task that is let go names its rule in `let_go_by` until it is decided about, so that the rule's
 room is not given to others meanwhile. That holds within a queue alone: another queue may have no
@@ -31,6 +31,7 @@ Place = tuple[str, str]
 START: Final[Place] = ("", "")
 RULES_AT_A_TIME: Final = 300
 MOST_ENDED: Final = 1000
+MOST_CHANGED: Final = 1000
 MOST_OF_A_RULE: Final = 100
 
 _BLOCKED: Final = """
@@ -52,16 +53,22 @@ _FREED: Final = """
 WITH ended AS MATERIALIZED (
     SELECT tenant_id, concurrency_key, type FROM taskmill_task
     WHERE finished_at > coalesce(%(since)s::timestamptz, taskmill_now() - interval '1 min')
-    ORDER BY finished_at DESC LIMIT %(most)s
+    ORDER BY finished_at DESC LIMIT %(ended)s
+), changed AS (
+    (SELECT of, tenant_id, name FROM taskmill_limit
+     WHERE changed_at > coalesce(%(since)s::timestamptz - interval '1 s', '-infinity')
+     ORDER BY changed_at DESC LIMIT %(changed)s)
+    UNION ALL SELECT of, tenant_id, name FROM taskmill_limit
+    WHERE of = 'type' AND %(since)s::timestamptz IS NULL
 )
 SELECT taskmill_now(), ARRAY(
     SELECT 'slots/key/' || tenant_id || '/' || concurrency_key FROM ended
     WHERE concurrency_key IS NOT NULL
     UNION SELECT 'slots/type/0/' || type FROM ended
     UNION SELECT w.what || l.of || '/' || coalesce(l.tenant_id, 0) || '/' || l.name
-    FROM taskmill_limit l, (VALUES ('slots/'), ('rate/')) AS w(what)
-    WHERE l.changed_at > %(since)s::timestamptz)
+    FROM changed l, (VALUES ('slots/'), ('rate/')) AS w(what))
 """
+"""Limits changed up to a second before are looked at again: their changes may commit late."""
 
 _BLOCKED_BY: Final = "SELECT * FROM taskmill_parked_by(%(rules)s::text[]) ORDER BY 1"
 """The first queue of each rule; tasks that other queues have parked by it are found by the tour."""
@@ -108,13 +115,14 @@ class Unblocked:
     """How many tasks were let go, and where to go on; `START` after the last rule.
 
     Attributes:
-        tokens_in: seconds until the next token of the rates, 0 where there is one.
+        again_in: seconds until a rule is to be looked at again: until the next token of a rate, 0
+            where there is one, and 0 for a rule that has room for more than was let go.
         now: the database's time of the look.
     """
 
     count: int
     place: Place = START
-    tokens_in: dict[str, float] = field(default_factory=dict)
+    again_in: dict[str, float] = field(default_factory=dict)
     now: datetime | None = None
 
 
@@ -129,60 +137,66 @@ def unblock(cursor: Cursor, *, after: Place = START, most: int = RULES_AT_A_TIME
     places = cursor.fetchall()
     if not places:
         return Unblocked(0)
-    tasks, tokens_in = _first_of(cursor, places)
+    tasks, again_in = _first_of(cursor, places)
     count = _let_go(cursor, tasks) if tasks else 0
     place = START if len(places) < most else (places[-1][0], places[-1][1])
-    return Unblocked(count, place, tokens_in)
+    return Unblocked(count, place, again_in)
 
 
 def unblock_freed(
-    cursor: Cursor, *, since: datetime | None, rates: Collection[str] = ()
+    cursor: Cursor, *, since: datetime | None, again: Collection[str] = ()
 ) -> Unblocked:
     """Return parked tasks to the ready index whose key or type has had a task end or a limit
-    changed, or whose rate has a token again.
+    changed or lifted, or whose rule is to be looked at again.
 
     Args:
         since: what ended or was changed before was seen by an earlier call; None for what ended in
-            the last minute. An end that commits later than others may be missed, as may one of more
-            than a thousand, and a limit that was lifted; `unblock` finds their rules.
-        rates: rules of rates to look at.
+            the last minute, the limits that were changed last, and those of all types, for what
+            handlers declare has no time. An end that commits later than others may be missed, as
+            may a change more than a second late, and one of more than a thousand of either;
+            `unblock` finds their rules.
+        again: other rules to look at.
     """
-    cursor.execute(_FREED, {"since": since, "most": MOST_ENDED})
+    cursor.execute(_FREED, {"since": since, "ended": MOST_ENDED, "changed": MOST_CHANGED})
     now, rules = cursor.fetchone()
-    if not rules and not rates:
+    if not rules and not again:
         return Unblocked(0, now=now)
-    cursor.execute(_BLOCKED_BY, {"rules": [*rules, *rates]})
+    cursor.execute(_BLOCKED_BY, {"rules": [*rules, *again]})
     places = cursor.fetchall()
-    tasks, tokens_in = _first_of(cursor, places) if places else ([], {})
-    return Unblocked(_let_go(cursor, tasks) if tasks else 0, START, tokens_in, now)
+    tasks, again_in = _first_of(cursor, places) if places else ([], {})
+    return Unblocked(_let_go(cursor, tasks) if tasks else 0, START, again_in, now)
 
 
 def _first_of(
     cursor: Cursor, places: Sequence[Any]
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Lock as many tasks of each place as its rule has room for, in order, by queue; gives the
-    seconds until the next token of their rates, too.
+    """Lock as many tasks of each place as its rule has room for, in order, by queue; gives
+    `Unblocked.again_in`, too.
     """
     rules = {name: Rule.read(name) for name, _, _ in places}
     limits = read_limits(cursor, {(one.of, one.tenant_id, one.name) for one in rules.values()})
-    tokens_in = _tokens_in(limits, rules)
+    again_in = _tokens_in(limits, rules)
     taken, coming = limits.taken(), _coming(cursor, rules)
     rooms: dict[Place, int] = {}
     for name, queue, own in places:
         used = taken.get(name, 0) + coming.get((name, queue), 0)
         room = limits.most(rules[name], own) - used
         if room > 0:
-            rooms[name, queue] = min(room, MOST_OF_A_RULE)
+            rooms[name, queue] = room
     if not rooms:
-        return [], tokens_in
+        return [], again_in
     values = {
         "rules": [name for name, _ in rooms],
         "queues": [queue for _, queue in rooms],
-        "room": list(rooms.values()),
+        "room": [min(room, MOST_OF_A_RULE) for room in rooms.values()],
     }
     cursor.execute(_FIRST, values)
     tasks = [dict(zip(_FIELDS, row, strict=False)) for row in cursor.fetchall()]
-    return tasks, tokens_in
+    found = {(task["blocked_by"], task["queue"]) for task in tasks}
+    for place, room in rooms.items():
+        if room > MOST_OF_A_RULE and place in found:
+            again_in[place[0]] = 0.0
+    return tasks, again_in
 
 
 def _tokens_in(limits: Limits, rules: Mapping[str, Rule]) -> dict[str, float]:

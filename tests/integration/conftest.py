@@ -10,6 +10,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+from tasks_app import registry
+from tests.engines import Dispatcher, dispatcher
 from tests.receivers import Receiver, receiver
 from tests.webhooks import LOCAL
 
@@ -38,6 +40,19 @@ def staff(django_user_model: type[User]) -> Callable[..., Client]:
         return client
 
     return login
+
+
+@pytest.fixture
+def bench(valkey: Any) -> Iterator[Dispatcher]:
+    """A dispatcher under the test's hand."""
+    with dispatcher() as one:
+        yield one
+
+
+@pytest.fixture
+def own_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test declares no other test sees."""
+    monkeypatch.setattr(registry, "_handlers", dict(registry._handlers))
 
 
 @pytest.fixture

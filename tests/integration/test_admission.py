@@ -197,6 +197,23 @@ def test_python_gets_a_typed_error_and_schedules_their_reason(tenant: Tenant) ->
     assert isinstance(refused, public.QuotaExceeded)
 
 
+def test_what_is_refused_uses_nothing_of_the_minute_though_its_caller_commits(
+    tenant: Tenant,
+) -> None:
+    limit(tenant, max_waiting=1, max_submissions_per_minute=2)
+    first = public.submit("tests.echo", {}, tenant="acme")
+    for _ in range(3):
+        with pytest.raises(public.QuotaExceeded):
+            public.submit("tests.echo", {}, tenant="acme")
+    drive(first.id, "success")
+    second = public.submit("tests.echo", {}, tenant="acme")
+    drive(second.id, "success")
+    with pytest.raises(public.QuotaExceeded) as caught:
+        public.submit("tests.echo", {}, tenant="acme")
+    exceeded = (caught.value.fields["quota"], caught.value.fields["used"])
+    assert exceeded == ("max_submissions_per_minute", 2)
+
+
 def test_the_page_s_python_tells_what_was_exceeded(tenant: Tenant) -> None:
     make_tenant("default")
     page = (settings.BASE_DIR / "docs/how-to/limit-and-deduplicate-submissions.md").read_text()

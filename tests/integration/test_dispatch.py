@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,12 +22,6 @@ from tests.factories import claim, make_task, make_tenant, make_worker, task_col
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def bench(valkey: Any) -> Iterator[Dispatcher]:
-    with dispatcher() as one:
-        yield one
 
 
 @pytest.fixture

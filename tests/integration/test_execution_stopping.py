@@ -17,6 +17,7 @@ import pytest
 from django.db import connection
 
 from tasks_app import transitions
+from tasks_app.execution.child import LAST_MESSAGES_TRIES
 from tasks_app.models import WorkerProcess
 from tests.feeding import events_of, submit, task, wait_state
 from tests.processes import Process, running_worker, start_worker, wait_for
@@ -48,6 +49,10 @@ def is_gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def test_a_child_that_ends_waits_a_second_for_its_last_message_to_be_read(worker: Process) -> None:
+    assert wait_state(submit("test.patience")).result == LAST_MESSAGES_TRIES
 
 
 def test_a_process_timeout_is_raised_in_the_handler(worker: Process) -> None:

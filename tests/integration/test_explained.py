@@ -147,10 +147,14 @@ def test_the_hints_of_a_queue_without_worker_are_warned_of(queue: str) -> None:
 
 
 def test_waiting_tasks_are_counted_once_each_by_their_weightiest_reason(tenant: Tenant) -> None:
-    paused, unserved, full, open_ = (new_queue() for _ in range(4))
+    paused, unserved, full, open_, shared = (new_queue() for _ in range(5))
     make_worker(full, open_, paused)
+    make_worker(shared, slots=4)
     Queue.objects.create(name=paused, is_paused=True, paused_at="2026-01-01T00:00Z")
     Queue.objects.create(name=full, concurrency=2)
+    Queue.objects.create(name=shared, max_share=50)
+    for state in ("dispatched", "queued"):
+        make_task(make_tenant("other"), queue=shared, state=state)
     rated = make_task(tenant, queue=open_, state="blocked")
     Task.objects.filter(id=rated).update(blocked_by="rate/type/0/demo.echo")
     for queue, states in {
@@ -158,14 +162,15 @@ def test_waiting_tasks_are_counted_once_each_by_their_weightiest_reason(tenant: 
         unserved: ["queued"] * 3 + ["dispatched"],
         full: ["running", "dispatched", "queued", "queued"],
         open_: [*EACH_PENDING, "running", "blocked", "success"],
+        shared: ["running", "dispatched", *["queued"] * 5],
     }.items():
         for state in states:
             make_task(tenant, queue=queue, state=state)
     found = read()
-    reasons = ("queue_paused", "no_worker", "queue_limit", "behind", "not_before")
+    reasons = ("queue_paused", "no_worker", "queue_limit", "share_limit", "behind", "not_before")
     limits = ("concurrency_limit", "rate_limit")
     counts = [one(found, "taskmill_waiting_tasks", reason=reason) for reason in reasons]
-    assert counts == [4, 4, 3, 2, 2]
+    assert counts == [4, 4, 3, 5, 5, 2]
     assert [one(found, "taskmill_waiting_tasks", reason=reason) for reason in limits] == [2, 1]
     assert one(found, "taskmill_tasks", queue=open_, state="blocked") == 3
     assert one(found, "taskmill_unserved_tasks", queue=unserved) == 4

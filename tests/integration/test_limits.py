@@ -18,9 +18,17 @@ from tasks_app.services.caller import Caller
 from tasks_app.services.limits import change_key_limit, change_type_limit
 from tasks_app.services.queues import change_queue
 from tasks_app.transitions import unblocking
-from tests.attempts import succeed_one
 from tests.engines import Dispatcher, dispatcher, new_queue, read_hints
-from tests.factories import claim, make_task, make_tenant, make_worker, task_column, task_state
+from tests.factories import (
+    claim,
+    make_task,
+    make_tenant,
+    make_worker,
+    succeed,
+    task_column,
+    task_state,
+)
+from tests.parking import park_many, served_queue
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,9 +36,8 @@ KEY: dict[str, Any] = {"concurrency_key": "user_1", "max_concurrency": 2}
 
 
 @pytest.fixture(autouse=True)
-def types(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Types with limits, which no other test sees."""
-    monkeypatch.setattr(registry, "_handlers", dict(registry._handlers))
+def types(own_types: None) -> None:
+    """Types with limits."""
 
     @handler("limits.two", concurrency=2)
     def two() -> None: ...
@@ -43,27 +50,13 @@ def types(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bench(valkey: Any) -> Iterator[Dispatcher]:
-    with dispatcher() as one:
-        yield one
-
-
-@pytest.fixture
 def queue() -> str:
-    name = new_queue()
-    make_worker(name, slots=20)
-    return name
+    return served_queue()
 
 
 @pytest.fixture
 def tenant() -> Tenant:
     return make_tenant()
-
-
-def finish(task_id: uuid.UUID) -> None:
-    epoch = claim(task_id)
-    with connection.cursor() as cursor:
-        assert succeed_one(cursor, task_id, epoch=epoch)
 
 
 def out(queue: str) -> int:
@@ -102,7 +95,7 @@ def test_a_declared_limit_of_a_type_holds_for_all_tenants(bench: Dispatcher, que
     assert [task_column(one, "blocked_by") for one in tasks[2:]] == ["slots/type/0/limits.two"] * 3
     event = Event.objects.get(task_id=tasks[2], type="task.blocked")
     assert event.data == {"reason": "concurrency_limit", "type": "limits.two"}
-    finish(tasks[0])
+    succeed(tasks[0])
     assert rounds(bench) == 1
     assert task_column(tasks[2], "blocked_by") is None
 
@@ -148,7 +141,6 @@ def test_a_pinned_key_overrides_what_submissions_say(
     change_key_limit(caller=caller, key="user_1", columns={"concurrency": 3})
     assert rounds(bench) == 2
     change_key_limit(caller=caller, key="user_1", columns={"concurrency": None})
-    assert not Limit.objects.filter(of="key").exists()
     assert rounds(bench) == 0
 
 
@@ -165,12 +157,12 @@ def test_a_task_that_waits_for_one_rule_holds_no_slot_of_another(
         "slots/type/0/limits.two",
         f"slots/key/{tenant.id}/user_1",
     } or {task_column(one, "blocked_by") for one in both} == {"slots/type/0/limits.two"}
-    finish(holders[0])
+    succeed(holders[0])
     assert rounds(bench) == 0, "the key is full"
-    finish(key_only[0])
+    succeed(key_only[0])
     assert rounds(bench) == 1
-    finish(holders[1])
-    finish(key_only[1])
+    succeed(holders[1])
+    succeed(key_only[1])
     assert rounds(bench) == 1
 
 
@@ -181,7 +173,7 @@ def test_a_rate_of_a_type_parks_until_a_token_is_back_and_survives_its_dispatche
     assert rounds(bench) == 3
     assert task_column(tasks[3], "blocked_by") == "rate/type/0/limits.rated"
     for one in tasks[:3]:
-        finish(one)
+        succeed(one)
     assert bench.take(lease_seconds=0.001)
     with dispatcher() as successor:
         wait_for(successor.take, seconds=5)
@@ -268,7 +260,7 @@ def test_keep_latest_keeps_the_newest_that_waits_alone(
     rounds(bench)
     assert [task_state(one) for one in tasks[4:]] == ["cancelled", "blocked"]
     assert "keep_latest" in task_column(tasks[4], "cancel_reason")
-    finish(tasks[0])
+    succeed(tasks[0])
     assert rounds(bench) == 1
     assert task_state(tasks[5]) == "dispatched"
 
@@ -305,7 +297,7 @@ def test_a_free_slot_lets_one_task_go_however_often_it_is_looked_for(
 ) -> None:
     tasks = [make_task(tenant, queue=queue, **KEY) for _ in range(5)]
     assert rounds(bench) == 2
-    finish(tasks[0])
+    succeed(tasks[0])
     with connection.cursor() as cursor:
         assert [transitions.unblock(cursor).count for _ in range(3)] == [1, 0, 0]
     assert rounds(bench) == 1
@@ -315,22 +307,22 @@ def test_what_a_key_has_parked_follows_the_end_of_its_holder_and_not_a_tour_of_a
     bench: Dispatcher, queue: str, tenant: Tenant
 ) -> None:
     one: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 1}
+    park_many(tenant, keys=900)
     with connection.cursor() as cursor:
-        cursor.execute(_MANY, {"tenant": tenant.id, "keys": 900, "waiting": 1})
-        cursor.execute("UPDATE taskmill_task SET max_concurrency = 0 WHERE queue = 'many'")
         cursor.execute("SELECT taskmill_now()")
         since = cursor.fetchone()[0]
         holder, follower = (make_task(tenant, queue=queue, **one) for _ in range(2))
         assert rounds(bench) == 1
         assert task_state(follower) == "blocked"
         assert transitions.unblock_freed(cursor, since=since).count == 0
-        finish(holder)
+        succeed(holder)
         freed = transitions.unblock_freed(cursor, since=since)
         assert (freed.count, task_state(follower)) == (1, "queued")
         assert freed.now is not None
         assert transitions.unblock_freed(cursor, since=freed.now).count == 0
         cursor.execute("ANALYZE taskmill_task")
-        cursor.execute(f"EXPLAIN {unblocking._FREED}", {"since": since, "most": 1000})
+        values = {"since": since, "ended": 1000, "changed": 1000}
+        cursor.execute(f"EXPLAIN {unblocking._FREED}", values)
         plan = " ".join(row[0] for row in cursor.fetchall())
     assert "task_finished" in plan
     assert "Seq Scan on taskmill_task" not in plan
@@ -360,7 +352,7 @@ def test_a_new_leader_knows_what_ended_in_the_last_minute(
     one: dict[str, Any] = {"concurrency_key": "one", "max_concurrency": 1}
     holder, _ = (make_task(tenant, queue=queue, **one) for _ in range(2))
     assert rounds(bench) == 1
-    finish(holder)
+    succeed(holder)
     with connection.cursor() as cursor:
         assert transitions.unblock_freed(cursor, since=None).count == 1
 
@@ -373,7 +365,7 @@ def test_what_a_type_has_parked_follows_the_end_of_one_of_it(
         cursor.execute("SELECT taskmill_now()")
         since = cursor.fetchone()[0]
         assert rounds(bench) == 2
-        finish(tasks[0])
+        succeed(tasks[0])
         assert transitions.unblock_freed(cursor, since=since).count == 1
 
 
@@ -389,37 +381,24 @@ def test_a_task_of_a_queue_without_workers_does_not_keep_a_rule_from_others(
     assert rounds(bench) == 0
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM taskmill_worker WHERE %s = ANY(queues)", [unserved])
-    finish(holder)
+    succeed(holder)
     assert rounds(bench) == 0
     assert (task_state(there), task_column(there, "blocked_by")) == ("queued", None)
     second, third = (make_task(tenant, queue=queue, **one) for _ in range(2))
     assert rounds(bench) == 1
-    finish(second)
+    succeed(second)
     assert rounds(bench) == 1
     assert (task_state(there), task_state(third)) == ("queued", "dispatched")
 
 
-MANY_KEYS, WAITING = 10_000, 3
-_MANY = """
-INSERT INTO taskmill_task (id, tenant_id, type, queue, priority, state, version, event_seq, payload,
-    metadata, tags, progress, progress_message, max_retry, attempt, attempt_base, epoch, rescues,
-    interrupts, sweeps, hand_backs, dispatch_seq, created_at, updated_at, run_at, queued_at,
-    process_timeout, worker, cancel_requested_by, cancel_reason, traceparent, submitted_by,
-    concurrency_key, max_concurrency, blocked_by)
-SELECT gen_random_uuid(), %(tenant)s, 'limits.free', 'many', 0, 'blocked', 1, 1, '{}', '{}', '{}',
-    0, '', 3, 0, 0, 0, 0, 0, 0, 0, 0, now(), now(), now(), now(), 60, '', '', '', '', '',
-    'key-' || k, (k IN (7, 9999))::int, 'slots/key/' || %(tenant)s || '/key-' || k
-FROM generate_series(1, %(keys)s) k, generate_series(1, %(waiting)s)
-"""
+MANY_KEYS = 10_000
 
 
 def test_ten_thousand_keys_that_wait_cost_a_bounded_look_and_each_gets_its_turn(
     tenant: Tenant,
 ) -> None:
+    park_many(tenant, keys=MANY_KEYS, each=3, with_room=(7, 9999))
     with connection.cursor() as cursor:
-        values = {"tenant": tenant.id, "keys": MANY_KEYS, "waiting": WAITING}
-        cursor.execute(_MANY, values)
-        cursor.execute("ANALYZE taskmill_task")
         place, looks, freed, longest = transitions.START, 0, 0, 0.0
         while looks == 0 or place != transitions.START:
             began = monotonic()

@@ -23,6 +23,7 @@ from tasks_app.models import (
     Attempt,
     Event,
     IdempotencyRecord,
+    Limit,
     LogChunk,
     OnceValue,
     StaleResult,
@@ -31,6 +32,8 @@ from tasks_app.models import (
     UniqueHold,
     WorkerProcess,
 )
+from tasks_app.services.caller import Caller
+from tasks_app.services.limits import change_key_limit
 from tasks_app.states import FINISHED, State
 from tests.engines import running_loop
 from tests.factories import make_task, make_tenant, make_worker, task_column, task_state
@@ -271,6 +274,19 @@ def test_prune_removes_keys_whose_time_is_over_and_counts_of_old_minutes(clock: 
     assert UniqueHold.objects.exists()
     assert prune(clock.after(7300)) == 1
     assert not UniqueHold.objects.exists()
+
+
+def test_prune_removes_keys_of_which_nothing_is_pinned_an_hour_after_they_were_lifted(
+    clock: Clock,
+) -> None:
+    caller = Caller(tenant_id=make_tenant().pk, actor="tests")
+    for key in ("lifted", "pinned"):
+        change_key_limit(caller=caller, key=key, columns={"concurrency": 1})
+    change_key_limit(caller=caller, key="lifted", columns={"concurrency": None})
+    Limit.objects.create(of="type", name="declared", changed_at="2020-01-01T00:00Z")
+    assert prune(clock.after(3500)) == 0
+    assert prune(clock.after(3700)) == 1
+    assert set(Limit.objects.values_list("name", flat=True)) == {"pinned", "declared"}
 
 
 class CountingStep:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from math import inf
 from typing import Any
 
@@ -18,9 +17,10 @@ from tasks_app.models import Queue, Task, Tenant
 from tasks_app.selectors import waiting_reasons
 from tasks_app.transitions import flows
 from tests.attempts import succeed_one
-from tests.engines import Dispatcher, dispatcher, new_queue, running_loop
-from tests.factories import claim, make_key, make_task, make_tenant, make_worker, task_state
+from tests.engines import Dispatcher, new_queue, running_loop
+from tests.factories import claim, make_key, make_task, make_tenant, task_state
 from tests.integration.api_client import Api, pointers
+from tests.parking import served_queue
 from tests.processes import running_worker, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,17 +28,10 @@ OUT = ("dispatched", "running", "cancelling")
 
 
 @pytest.fixture
-def bench(valkey: Any) -> Iterator[Dispatcher]:
-    with dispatcher() as one:
-        yield one
-
-
-@pytest.fixture
 def queue() -> str:
     """A queue of 8 slots of which a tenant may hold 6."""
-    name = new_queue()
+    name = served_queue(slots=8)
     Queue.objects.create(name=name, max_share=75)
-    make_worker(name, slots=8)
     return name
 
 
@@ -81,9 +74,8 @@ def test_a_tenant_alone_leaves_the_slots_free_that_it_may_not_hold(
 
 
 def test_one_slot_is_anybodys_however_small_the_share(bench: Dispatcher) -> None:
-    queue = new_queue()
+    queue = served_queue(slots=4)
     Queue.objects.create(name=queue, max_share=1)
-    make_worker(queue, slots=4)
     many(3, make_tenant("one"), queue)
     many(3, make_tenant("other"), queue)
     rounds(bench)
@@ -94,9 +86,8 @@ def test_a_tenant_that_may_have_no_more_keeps_nobody_of_a_smaller_priority_waiti
     bench: Dispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flows, "MOST_TENANTS", 2)
-    queue = new_queue()
+    queue = served_queue(slots=20)
     Queue.objects.create(name=queue, max_share=10)
-    make_worker(queue, slots=20)
     noisy = [make_tenant() for _ in range(4)]
     for priority in range(10, 30):
         for tenant in noisy:
@@ -113,9 +104,8 @@ def test_tenants_that_may_have_no_more_do_not_fill_the_look_for_flows(
     bench: Dispatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(flows, "MOST_TENANTS", 1)
-    queue = new_queue()
+    queue = served_queue(slots=40)
     Queue.objects.create(name=queue, max_share=2)
-    make_worker(queue, slots=40)
     noisy = [make_tenant() for _ in range(15)]
     quiet = make_tenant("quiet")
     for tenant in (*noisy, *(make_tenant() for _ in range(15))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -51,7 +52,7 @@ from tasks_app.transitions import (
     unblocking,
 )
 from tests import query_plans
-from tests.factories import make_tenant
+from tests.factories import make_task, make_tenant, make_worker
 
 pytestmark = pytest.mark.django_db
 
@@ -332,6 +333,19 @@ def test_every_query_of_the_queue_board_reads_an_index(
     check_plan(BOARD[name], values, most=12_000)
 
 
+def test_what_shares_hold_is_counted_by_the_indexes_of_queues(filled: dict[str, int]) -> None:
+    names = [f"queue-{number}" for number in range(5)]
+    make_worker(*names, slots=100)
+    Queue.objects.bulk_create([Queue(name=name, max_share=1) for name in names[:2]])
+    values = {"lost_after": 15.0, "names": names, "cap": 20_000}
+    check_plan(serving._HELD_BY_SHARES, values, most=3_000)
+    found = serving.held_by_shares(names, cap=20_000)
+    ready = Task.objects.filter(state="queued", queue__in=names[:2])
+    counts = Counter(ready.values_list("queue", flat=True))
+    assert found == counts
+    assert serving.held_by_shares(names, cap=100) == dict.fromkeys(counts, 100)
+
+
 ERROR = '{"code": "X"}'
 FLOWS = {"queue": "queue-3", "below": flows.ABOVE_ALL, "after": -1, "tenants": 32}
 FLOWS |= {"of": [], "keys": [], "of_each": 16, "passed_over": []}
@@ -342,10 +356,6 @@ ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "look": (backlog._READY, {"seen": 15.0, "narrow": ["queue-1", "queue-3"]}),
     "flows": (flows._FIND, FLOWS),
     "flows of a later look": (flows._FIND, FLOWS | {"after": 1, "of": [1], "keys": ["x"]}),
-    "flows of tenants that may": (
-        flows._FIND_OTHERS,
-        FLOWS | {"passed_over": [1], "from": [-1, 1], "to": [1, 2**62]},
-    ),
     "what flows have out": (flows._OUT, {"queue": "queue-3"}),
     "long waiting": (
         flows._LONG_WAITING,
@@ -389,6 +399,18 @@ ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
 def test_every_look_of_the_engine_reads_an_index(filled: dict[str, int], name: str) -> None:
     query, values = ENGINE[name]
     check_plan(query, values, most=20_000)
+
+
+def test_the_look_for_flows_of_tenants_that_may_does_not_read_the_tasks_of_others(
+    filled: dict[str, int],
+) -> None:
+    full = filled["big"]
+    queue = "queue-1"  # of that tenant alone
+    assert Task.objects.filter(state="queued", queue=queue, tenant_id=full).count() > 100
+    make_task(Tenant.objects.get(pk=filled["small"]), queue=queue, priority=-1)
+    values = FLOWS | {"queue": queue, "passed_over": [full]}
+    values |= {"from": [-1, full], "to": [full, 2**62]}
+    query_plans.check_plan(flows._FIND_OTHERS, values, most=200, large=LARGE, most_removed=10)
 
 
 def test_every_write_to_one_task_reads_an_index(filled: dict[str, int]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,12 +21,6 @@ from tests.factories import claim, make_task, make_tenant, make_worker, task_sta
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def bench(valkey: Any) -> Iterator[Dispatcher]:
-    with dispatcher() as one:
-        yield one
 
 
 @pytest.fixture

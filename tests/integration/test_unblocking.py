@@ -24,9 +24,9 @@ from tasks_app.dispatch import unblocking
 from tasks_app.models import Limit, Queue, Tenant
 from tasks_app.services.caller import Caller
 from tasks_app.services.limits import change_key_limit
-from tests.attempts import succeed_one
-from tests.engines import dispatcher, new_queue, running_loop
-from tests.factories import ERROR, claim, make_task, make_tenant, make_worker, task_state
+from tests.engines import dispatcher, running_loop
+from tests.factories import ERROR, claim, make_task, make_tenant, succeed, task_state
+from tests.parking import served_queue
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,9 +39,7 @@ NO_POLL_SECONDS = 60.0
 
 @pytest.fixture
 def queue() -> str:
-    name = new_queue()
-    make_worker(name, slots=20)
-    return name
+    return served_queue()
 
 
 @pytest.fixture
@@ -77,12 +75,6 @@ def sleeping_loop() -> Iterator[Callable[[], int]]:
 
 def wait_until_it_rests(looks: Callable[[], int]) -> None:
     wait_for(lambda: looks() >= FEW_LOOKS + 2)
-
-
-def succeed(task_id: uuid.UUID) -> None:
-    epoch = claim(task_id)
-    with connection.cursor() as cursor:
-        assert succeed_one(cursor, task_id, epoch=epoch)
 
 
 def fail(task_id: uuid.UUID) -> None:
@@ -234,12 +226,12 @@ def test_after_a_token_was_used_its_rate_is_looked_at_again_at_once(
             looks.forget()
             bench.round()
         assert [task_state(one) for one in tasks] == ["dispatched", "dispatched", "blocked"]
-        [rule] = looks._rates
+        [rule] = looks._again_at
         Limit.objects.filter(pk=limit.pk).update(spent=[])
-        looks._rest, looks._tour_at, looks._rates = NO_POLL_SECONDS, inf, {rule: 0.0}
+        looks._rest, looks._tour_at, looks._again_at = NO_POLL_SECONDS, inf, {rule: 0.0}
         looks.at = 0.0
         assert bench.round().counts["unblocked"] == 1
-        assert looks._rates[rule] - monotonic() <= unblocking.LEAST_SECONDS
+        assert looks._again_at[rule] - monotonic() <= unblocking.LEAST_SECONDS
 
 
 def test_looks_that_find_nothing_become_rare_and_begin_again_after_a_bell(

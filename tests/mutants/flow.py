@@ -197,6 +197,15 @@ FLOW = (
         f"{ADMISSION}::test_the_room_is_kept_from_the_count_to_the_commit",
     ),
     Mutant(
+        "refused are metered",
+        "tasks_app/services/admission.py",
+        "        refusal = gate.refusal(one.task)\n        if refusal is not None:\n",
+        "        refusal = gate.refusal(one.task)\n        if refusal is not None:\n"
+        "            gate.take(one.task)\n",
+        f"{ADMISSION_RULES}"
+        "::test_what_is_refused_uses_nothing_of_the_minute_though_its_caller_commits",
+    ),
+    Mutant(
         "room granted for a task that was not inserted is kept",
         "tasks_app/services/admission.py",
         "            gate.give_back(task)\n",

@@ -41,6 +41,7 @@ PLANS = "tests/integration/test_hot_path_plans.py"
 LIMITS = "tests/integration/test_limits.py"
 LIMIT_RACES = "tests/races/test_limit_races.py"
 MAX_SHARE = "tests/integration/test_max_share.py"
+LIFTED = "tests/integration/test_lifted_limits.py"
 WAKING_TESTS = "tests/integration/test_unblocking.py"
 LIMITS_ALONE = "tests/unit/test_limits.py"
 SIMULATION = (

@@ -6,6 +6,7 @@ from tests.mutants.places import (
     BELL,
     FAIRNESS,
     FAIRNESS_ALONE,
+    LIFTED,
     LIMIT_RACES,
     LIMITS,
     MAX_SHARE,
@@ -164,7 +165,7 @@ ROOMS = (
     Mutant(
         "tokens are awaited by polls",
         WAKING,
-        "            if rule in self._rates or len(self._rates) < MOST_RATES:\n",
+        "            if rule in self._again_at or len(self._again_at) < MOST_AWAITED:\n",
         "            if False:\n",
         f"{WAKING_TESTS}::test_a_token_is_used_when_it_is_due_without_a_poll",
     ),
@@ -178,9 +179,38 @@ ROOMS = (
     Mutant(
         "a changed limit waits for the tour",
         UNBLOCKING,
-        "    WHERE l.changed_at > %(since)s::timestamptz)",
-        "    WHERE l.changed_at < %(since)s::timestamptz)",
+        "     WHERE changed_at > coalesce(",
+        "     WHERE changed_at < coalesce(",
         f"{LIMITS}::test_what_a_limit_holds_follows_its_change_and_not_a_tour_of_all_keys",
+    ),
+    Mutant(
+        "a lifted key leaves no trace",
+        "tasks_app/services/limits.py",
+        "        limits_changed(cursor)\n    log.info",
+        "        Limit.objects.filter(of='key', concurrency=None, rate=None).delete()\n"
+        "        limits_changed(cursor)\n    log.info",
+        f"{LIFTED}::test_a_lifted_limit_is_seen_by_the_next_look",
+    ),
+    Mutant(
+        "a change that commits late waits for the tour",
+        UNBLOCKING,
+        "%(since)s::timestamptz - interval '1 s', '-infinity'",
+        "%(since)s::timestamptz, '-infinity'",
+        f"{LIFTED}::test_a_limit_whose_change_commits_late_is_seen_by_the_look_after_the_commit",
+    ),
+    Mutant(
+        "a new leader learns by the tour what nobody declares any more",
+        UNBLOCKING,
+        "WHERE of = 'type' AND %(since)s::timestamptz IS NULL",
+        "WHERE of = 'type' AND false",
+        f"{LIFTED}::test_what_handlers_declare_no_more_is_seen_by_the_first_look",
+    ),
+    Mutant(
+        "a lifted key lets a hundred tasks go",
+        UNBLOCKING,
+        "            again_in[place[0]] = 0.0\n",
+        "            pass\n",
+        f"{LIFTED}::test_a_lifted_key_lets_all_go_that_it_had_parked_in_any_queue",
     ),
     Mutant(
         "a new leader learns of ends by the tour",

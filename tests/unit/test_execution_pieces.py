@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import billiard.pool
@@ -16,6 +17,7 @@ import pytest
 from tasks_app.context import LogLine
 from tasks_app.errors import ProcessTimeout, TaskCancelled
 from tasks_app.execution import kill
+from tasks_app.execution.child import LAST_MESSAGES_TRIES
 from tasks_app.execution.interrupts import Interrupts
 from tasks_app.execution.logbuffer import LogBuffer
 from tasks_app.execution.outcomes import Succeeded, Unstorable, error_json, storable, store_result
@@ -190,7 +192,27 @@ def test_everything_below_a_process_is_killed_and_reaped() -> None:
     assert not kill.is_alive(process.pid)
 
 
-def test_billiard_still_has_the_number_that_a_child_makes_smaller() -> None:
+class NeverRead:
+    """The count of messages that a main process has read: none, and how often it was asked for."""
+
+    looks = 0
+
+    @property
+    def value(self) -> int:
+        self.looks += 1
+        return 0
+
+
+def test_an_ending_child_of_billiard_looks_as_often_as_the_number_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without it a worker that stops waits half a minute for a message that nobody reads."""
-    assert billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT >= 100
-    assert billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL == 0.1
+    pool = billiard.pool
+    assert pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL == 0.1
+    assert pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT > LAST_MESSAGES_TRIES
+    monkeypatch.setattr(pool, "GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL", 0.0)
+    monkeypatch.setattr(pool, "GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT", LAST_MESSAGES_TRIES)
+    counter = NeverRead()
+    ending = SimpleNamespace(on_ready_counter=counter)
+    assert not pool.Worker._ensure_messages_consumed(ending, completed=1)
+    assert counter.looks == LAST_MESSAGES_TRIES
