@@ -10,8 +10,7 @@ from django.db import connection
 
 from tasks_app.conf import conf
 from tasks_app.db import rows_as_dicts
-from tasks_app.selectors.parts import AT_REST, IS_UNDER_WAY
-from tasks_app.states import UNDER_WAY
+from tasks_app.selectors.parts import part_with
 
 QUEUES_CAP: Final = 100
 PRIORITIES_CAP: Final = 100
@@ -85,22 +84,16 @@ SELECT queue, count(*) FROM (
 _OF_STATE: Final = """(
     SELECT few.* FROM taskmill_tenant n CROSS JOIN LATERAL (
         SELECT t.state, t.queue, split_part(t.blocked_by, '/', 1) AS parked_by FROM taskmill_task t
-        WHERE t.tenant_id = n.id AND {part} AND t.state BETWEEN '{state}' AND '{state}'
-        ORDER BY t.state, t.id DESC LIMIT %(cap)s
+        WHERE t.tenant_id = n.id AND {part} ORDER BY t.id DESC LIMIT %(cap)s
     ) few LIMIT %(cap)s
 )"""
 _BY_TENANT: Final = f"""
 SELECT state, queue, CASE WHEN state = 'blocked' THEN parked_by END, count(*)
-FROM ({
-    " UNION ALL ".join(
-        _OF_STATE.format(state=state, part=IS_UNDER_WAY if state in UNDER_WAY else AT_REST)
-        for state in BY_TENANT
-    )
-}) found
+FROM ({" UNION ALL ".join(_OF_STATE.format(part=part_with(state)) for state in BY_TENANT)}) found
 GROUP BY 1, 2, 3 ORDER BY count(*) DESC LIMIT %(queues)s
 """  # noqa: S608 - built from constants
-"""Ordered by the state too, so that no index but those of states serves it: with few tenants the
-planner takes the primary key for as good, and reads every task in search of a state without any.
+"""States are literals: of a parameter the planner knows not how rare its state is, takes the primary
+key for as good, and reads every task in search of a state without any.
 """
 _WORKERS: Final = """
 SELECT CASE WHEN last_seen_at < taskmill_now() - make_interval(secs => %(lease)s) THEN 'lost'
