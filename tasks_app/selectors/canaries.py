@@ -23,7 +23,7 @@ _NEWEST: Final = " UNION ALL ".join(
         ORDER BY t.tenant_id, t.id DESC LIMIT %(cap)s)"""  # noqa: S608 - built from constants
     for part in parts_of(())
 )
-"""The order names the tenant: see `measures`; without a canary it would read every task."""
+"""The order names the tenant: without a canary the planner would else read every task."""
 
 _SEEN: Final = f"""
 WITH seen AS (

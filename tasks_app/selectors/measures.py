@@ -92,8 +92,8 @@ SELECT state, queue, CASE WHEN state = 'blocked' THEN parked_by END, count(*)
 FROM ({" UNION ALL ".join(_OF_STATE.format(part=part_with(state)) for state in BY_TENANT)}) found
 GROUP BY 1, 2, 3 ORDER BY count(*) DESC LIMIT %(queues)s
 """  # noqa: S608 - built from constants
-"""States are literals: of a parameter the planner knows not how rare its state is, takes the primary
-key for as good, and reads every task in search of a state without any.
+"""States are literals: the planner would not know how rare a parameter's state is, take the primary
+key for as good, and read every task in search of a state without any.
 """
 _WORKERS: Final = """
 SELECT CASE WHEN last_seen_at < taskmill_now() - make_interval(secs => %(lease)s) THEN 'lost'

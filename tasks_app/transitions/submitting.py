@@ -93,7 +93,7 @@ _SUBMIT = f"""
 WITH incoming AS (
     SELECT r.*, greatest(taskmill_now(), coalesce(r.run_at, taskmill_now() + make_interval(secs =>
         coalesce(r.delay_seconds, 0)))) AS start
-    FROM jsonb_to_recordset(%(rows)s::jsonb) AS r({_COLUMNS})
+    FROM json_to_recordset(%(rows)s::json) AS r({_COLUMNS})
 ), moved AS (
     INSERT INTO taskmill_task AS t
         (id, tenant_id, type, queue, priority, state, version, event_seq, payload, metadata, tags,
