@@ -225,9 +225,8 @@ class DispatchWork:
         """Stamp the hints confirmed since the last time; those already claimed are not written."""
         self._stamp_at = monotonic() + STAMP_SECONDS
         confirmed, self._confirmed = self._confirmed, []
-        for start in range(0, len(confirmed), MOST_PER_STATEMENT):
-            part = confirmed[start : start + MOST_PER_STATEMENT]
-            transitions.mark_published(connection.cursor(), part)
+        if confirmed:
+            transitions.mark_published(connection.cursor(), confirmed)
 
     def _wait(self, looks: Sequence[float]) -> float:
         """Give the seconds until the next round; `looks` are those of the queues with a backlog."""

@@ -27,6 +27,10 @@ _RETURNED: Final = f"""{MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeo
         t.run_at, t.fair_key, t.payload_bytes"""
 
 
+_HINT: Final = """id, dispatch_seq, type, queue, process_timeout, payload_bytes, tenant_id,
+        fair_key"""
+
+
 def _hand_out(pick: str, by: str) -> str:
     return f"""
 WITH {pick}, free AS (
@@ -38,15 +42,16 @@ WITH {pick}, free AS (
         published_at = NULL, blocked_by = NULL, let_go_by = NULL, {TOUCH}
     FROM free f WHERE t.id = f.id RETURNING {_RETURNED}
 ), {event(kind="'task.dispatched'", from_state="'queued'", order=by.format(t=""))}
-SELECT id, dispatch_seq, type, queue, process_timeout, payload_bytes, tenant_id, fair_key,
-    NULL AS concurrency_key, NULL::int AS max_concurrency, NULL AS concurrency_strategy,
-    NULL::boolean AS is_begun, priority, run_at
-FROM moved
-UNION ALL
-SELECT p.id, NULL, p.type, p.queue, p.process_timeout, 0, p.tenant_id, p.fair_key,
-    p.concurrency_key, p.max_concurrency, p.concurrency_strategy, p.is_begun, p.priority, p.run_at
-FROM pick p
-WHERE p.concurrency_key IS NOT NULL OR p.type = ANY({TYPE_HAS_LIMIT})
+SELECT {_HINT}, concurrency_key, max_concurrency, concurrency_strategy, is_begun
+FROM (
+    SELECT *, NULL AS concurrency_key, NULL::int AS max_concurrency, NULL AS concurrency_strategy,
+        NULL::boolean AS is_begun
+    FROM (SELECT {_HINT}, priority, run_at FROM moved) free
+    UNION ALL
+    SELECT id, NULL, type, queue, process_timeout, 0, tenant_id, fair_key, priority, run_at,
+        concurrency_key, max_concurrency, concurrency_strategy, is_begun
+    FROM pick WHERE concurrency_key IS NOT NULL OR type = ANY({TYPE_HAS_LIMIT})
+) picked
 ORDER BY {by.format(t="")}
 """  # noqa: S608 - built from constants
 

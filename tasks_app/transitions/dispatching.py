@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from tasks_app.db import Cursor, array_of
 from tasks_app.transitions.sql import MOVED, RING_WHERE_FREED, RULED, TOUCH, event, reason
 
+STAMPED_AT_A_TIME = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class DispatchedTask:
@@ -29,6 +31,10 @@ class DispatchedTask:
     payload_bytes: int = 0
 
 
+_UNSTAMPED = """
+SELECT id, dispatch_seq FROM taskmill_task
+WHERE state = 'dispatched' AND queue = ANY(%(queues)s::text[]) AND published_at IS NULL
+"""
 _MARK_PUBLISHED = """
 WITH sent AS MATERIALIZED (
     SELECT t.id FROM taskmill_task t JOIN unnest(%(ids)s::uuid[], %(seqs)s::int[]) AS h(id, seq)
@@ -40,18 +46,22 @@ UPDATE taskmill_task t SET published_at = taskmill_now() FROM sent WHERE t.id = 
 
 
 def mark_published(cursor: Cursor, tasks: Sequence[DispatchedTask]) -> None:
-    """Stamp the hints that the broker confirmed; those already claimed need no stamp.
+    """Stamp the hints that the broker confirmed, once; those already claimed need no stamp.
 
-    Rows that somebody else has locked are skipped: they are being claimed or cancelled, and
-    waiting for them could deadlock with a transaction that changes several tasks.
+    Most are claimed by then, so what is still out is looked at first. Rows that somebody else has
+    locked are skipped: they are being claimed or cancelled, and waiting for them could deadlock
+    with a transaction that changes several tasks.
     """
-    cursor.execute(
-        _MARK_PUBLISHED,
-        {
-            "ids": array_of(task.id for task in tasks),
-            "seqs": array_of(task.dispatch_seq for task in tasks),
-        },
-    )
+    cursor.execute(_UNSTAMPED, {"queues": list({task.queue for task in tasks})})
+    unstamped = set(cursor.fetchall())
+    out = [task for task in tasks if (task.id, task.dispatch_seq) in unstamped]
+    for start in range(0, len(out), STAMPED_AT_A_TIME):
+        part = out[start : start + STAMPED_AT_A_TIME]
+        values = {
+            "ids": array_of(task.id for task in part),
+            "seqs": array_of(task.dispatch_seq for task in part),
+        }
+        cursor.execute(_MARK_PUBLISHED, values)
 
 
 def _requeue(guard: str, why: str, *, sweeps: str) -> str:

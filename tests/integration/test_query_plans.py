@@ -384,6 +384,7 @@ ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "older of a key": (strategies._OLDER, OF_KEY),
     "holders of a key": (strategies._HOLDERS, OF_KEY),
     "take back": (dispatching._TAKE_BACK, {"queue": "queue-3"}),
+    "hints out": (dispatching._UNSTAMPED, {"queues": ["queue-3"]}),
     "sweep": (dispatching._SWEEP, {"publish_grace": 15.0, "redispatch": 30.0}),
     "promote": (dispatching._PROMOTE, {}),
     "rescue": (recovering._RESCUE, PAST),

@@ -155,12 +155,16 @@ class Protocol(RuleBasedStateMachine):
     def answer_of_the_broker(self, chosen: list[Hint], what: str) -> None:
         getattr(self, what)(chosen)
 
+    def _hint(self, task_id: uuid.UUID, seq: int) -> transitions.DispatchedTask:
+        queue = self.reference.tasks[task_id].queue
+        return transitions.DispatchedTask(task_id, seq, "demo.echo", queue, 20)
+
     def mark_published(self, chosen: list[Hint]) -> None:
-        transitions.mark_published(self.cursor, [_hint(*one) for one in chosen])
+        transitions.mark_published(self.cursor, [self._hint(*one) for one in chosen])
         self.reference.mark_published(chosen)
 
     def undispatch(self, chosen: list[Hint]) -> None:
-        taken = transitions.undispatch(self.cursor, [_hint(*one) for one in chosen])
+        taken = transitions.undispatch(self.cursor, [self._hint(*one) for one in chosen])
         assert taken == self.reference.undispatch(chosen)
         self.seen["undispatched"] += taken
 
@@ -494,7 +498,3 @@ class Protocol(RuleBasedStateMachine):
                 claim = self._claim(hint, "healed")
                 if claim is not None:
                     self.succeed(claim)
-
-
-def _hint(task_id: uuid.UUID, seq: int) -> transitions.DispatchedTask:
-    return transitions.DispatchedTask(task_id, seq, "demo.echo", "a", 20)

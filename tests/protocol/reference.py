@@ -202,7 +202,7 @@ class Reference:
     def mark_published(self, hints: Iterable[tuple[uuid.UUID, int]]) -> None:
         for hint in hints:
             task = self._hinted(hint)
-            if task is not None:
+            if task is not None and task.published_at is None:
                 task.published_at = self.now
 
     def undispatch(self, hints: Iterable[tuple[uuid.UUID, int]]) -> int:
