@@ -29,6 +29,10 @@ from tasks_app.states import PENDING
 from tasks_app.transitions import NewTask, debounce, displace, insert_tasks
 
 CHUNK: Final = 1000
+CHUNK_BYTES: Final = 2_000_000
+"""Of payloads in a statement, unless one alone has more. Each connection keeps room for the longest
+statement that it has sent."""
+
 TRIES: Final = 5
 
 
@@ -136,8 +140,16 @@ def _insert(tasks: Sequence[NewTask]) -> dict[uuid.UUID, Sequence[Any]]:
 
 
 def _chunks(tasks: Sequence[NewTask]) -> Iterator[Sequence[NewTask]]:
-    for start in range(0, len(tasks), CHUNK):
-        yield tasks[start : start + CHUNK]
+    chunk: list[NewTask] = []
+    size = 0
+    for task in tasks:
+        if len(chunk) == CHUNK or (chunk and size + task.payload_bytes > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(task)
+        size += task.payload_bytes
+    if chunk:
+        yield chunk
 
 
 def _settled(one: Applicant, gate: Gate) -> Submitted | QuotaExceeded | DuplicateTask:

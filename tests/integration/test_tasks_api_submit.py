@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tasks_app.models import Task
 from tests import task_handlers  # noqa: F401 - registers the types
@@ -71,6 +73,15 @@ def test_a_submission_and_its_answer_take_one_statement(
     api.post("/tasks", {"type": "tests.echo"})
     with django_assert_num_queries(1):
         assert api.post("/tasks", {"type": "tests.echo"}).status_code == 202
+
+
+def test_a_bulk_of_large_payloads_is_stored_by_statements_of_a_bounded_size(api: Api) -> None:
+    large = {"type": "tests.echo", "payload": {"text": "x" * 600_000}}
+    with CaptureQueriesContext(connection) as captured:
+        answer = api.post("/tasks/bulk", {"items": [large] * 8, "atomic": True})
+    assert answer.json()["accepted"] == 8
+    assert Task.objects.count() == 8
+    assert max(len(one["sql"]) for one in captured.captured_queries) < 2_100_000
 
 
 def test_defaults_come_from_the_platform_then_the_type_then_the_submission(api: Api) -> None:
