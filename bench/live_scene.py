@@ -99,7 +99,7 @@ class Scene:
         """A fresh web process, so that no measurement inherits another's memory."""
         application = SOCKETS.get(transport, "config.asgi:application")
         words = f"-m uvicorn {application} --port {self.port} --loop uvloop"
-        words += " --http httptools --lifespan off --no-access-log --log-level warning"
+        words += " --http config.http:Protocol --lifespan off --no-access-log --log-level warning"
         words += " --ws-max-size 262144 --ws-per-message-deflate false --ws-ping-interval 3600"
         process = self.process("web", *words.split())
         wait_until("the start of web", lambda: accepts(self.port), seconds=120)

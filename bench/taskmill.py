@@ -108,7 +108,7 @@ class Taskmill:
             ["manage.py", "shell", "--verbosity", "0", "-c", _MAKE_KEY], env=self.env
         )
         self.env["BENCH_TOKEN"] = token.strip().splitlines()[-1]
-        options = "--loop uvloop --http httptools --lifespan off --no-access-log"
+        options = "--loop uvloop --http config.http:Protocol --lifespan off --no-access-log"
         options += " --ws-max-size 262144 --ws-per-message-deflate false"
         web = f"-m uvicorn config.asgi:application --port {self.port} {options}"
         started = self._start("web", f"{web} --log-level warning")

@@ -109,9 +109,9 @@ TEMPLATES = [
 _database = env.database("DATABASE_URL", EMBEDDED)
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "config.postgresql",
         "CONN_MAX_AGE": 0,
-        "CONN_HEALTH_CHECKS": True,
+        "CONN_HEALTH_CHECKS": False,  # config.postgresql checks
         **_database,
         "OPTIONS": {
             **_database.get("OPTIONS", {}),

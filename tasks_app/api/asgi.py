@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
-from asgiref.sync import ThreadSensitiveContext, iscoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.core import signals
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
@@ -40,6 +40,7 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
+Finish = Callable[[], HttpResponseBase]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 API_PREFIX: Final = "/api/v1/"
@@ -97,9 +98,9 @@ class ApiApplication(ASGIHandler):
             response = problem_response(error, request)
         else:
             request.resolver_match = match
-            response = await self._in_thread(request)
+            response = await self._in_thread(self._one_request, request)
             if getattr(response, "wait", None) is not None and match is not None:
-                response = await _unless_gone(_wait(match, request, response), receive())
+                response = await _unless_gone(self._wait(match, request, response), receive())
             elif is_live(response):
                 response = streamed(request, response)
         HTTP_RESPONSES.labels(f"{response.status_code // 100}xx").inc()
@@ -113,10 +114,19 @@ class ApiApplication(ASGIHandler):
             return
         await _unless_gone(self.send_response(response, send), receive(), events.stuck())
 
-    async def _in_thread(self, request: HttpRequest) -> HttpResponseBase:
+    async def _in_thread(self, step: Callable[[T], HttpResponseBase], about: T) -> HttpResponseBase:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, context.run, self._one_request, request)
+        return await loop.run_in_executor(self._pool, context.run, step, about)
+
+    async def _wait(
+        self, match: ResolverMatch, request: HttpRequest, response: Any
+    ) -> HttpResponseBase:
+        """Wait without a thread, and take one for what became of it."""
+        waited: Callable[..., Awaitable[Finish]] = getattr(match.func, "waited")  # noqa: B009 - set by WaitingView
+        return await self._in_thread(
+            _rendered_and_closed, await waited(request, response, response.wait)
+        )
 
     def _one_request(self, request: HttpRequest) -> HttpResponseBase:
         set_script_prefix("/")
@@ -198,14 +208,6 @@ async def _read_body(receive: Receive, request: HttpRequest, most_bytes: int) ->
     return body
 
 
-async def _wait(match: ResolverMatch, request: HttpRequest, response: Any) -> HttpResponseBase:
-    async with ThreadSensitiveContext():
-        waited: Callable[..., Awaitable[HttpResponseBase]] = getattr(match.func, "waited")  # noqa: B009 - set by WaitingView
-        final = await waited(request, response, response.wait)
-        await sync_to_async(_render_and_close)(final)
-    return final
-
-
 async def _unless_gone(work: Awaitable[T], *signs: Awaitable[Any]) -> T:
     """Give the work's result, or give up at the first sign that the client has hung up."""
     answer = asyncio.ensure_future(work)
@@ -227,6 +229,8 @@ def _render(response: HttpResponseBase) -> None:
         response.headers.setdefault("Content-Length", str(len(response.content)))
 
 
-def _render_and_close(response: HttpResponseBase) -> None:
+def _rendered_and_closed(finish: Finish) -> HttpResponseBase:
+    response = finish()
     _render(response)
     response.close()
+    return response

@@ -31,5 +31,10 @@ class JSONRenderer(BaseRenderer):
         accepted_media_type: str | None = None,
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Give the body; no bytes for None."""
+        """Give the body; no bytes for None.
+
+        DRF hands the response in; kept, it would be in a circle with its context, see `ApiView`.
+        """
+        if isinstance(renderer_context, dict):
+            renderer_context.pop("response", None)
         return b"" if data is None else to_json(data)

@@ -26,6 +26,7 @@ from tasks_app.api.waiting import Wait
 from tasks_app.api.waiting_views import POLL_SECONDS, WaitingResponse, WaitingView, preferred_wait
 from tasks_app.errors import DuplicateTask, QuotaExceeded, UnknownTaskType, ValidationFailed
 from tasks_app.selectors import find_task, task_object
+from tasks_app.selectors.rows import task_row
 from tasks_app.selectors.task_object import API_ROOT
 from tasks_app.services.admission import Submitted
 from tasks_app.services.defaults import Origin
@@ -64,8 +65,12 @@ class SubmittingView(IdempotentPost, WaitingView):
         return self.accepted(submitted)
 
     def accepted(self, submitted: Submitted) -> Answer:
-        """Give the answer with the task object."""
-        row = find_task(tenant_id=self.caller.tenant_id, task_id=submitted.task_id, is_shown=True)
+        """Give the answer with the task object: as inserted where it is new, else as it is."""
+        if submitted.values is None:
+            tenant_id, task_id = self.caller.tenant_id, submitted.task_id
+            row = find_task(tenant_id=tenant_id, task_id=task_id, is_shown=True)
+        else:
+            row = task_row(submitted.values, is_shown=True)
         return Answer(
             status=200 if submitted.is_existing else 202,
             body=task_object(row),

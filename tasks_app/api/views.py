@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.datastructures import MultiValueDict
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -83,6 +84,17 @@ class ApiView(APIView):
     def default_response_headers(self) -> dict[str, str]:
         """No headers of DRF's own: there is one representation, and `Allow` goes with a 405."""
         return {}
+
+    @override
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Answer a request, and undo the circles that tie view, request and response together: they
+        would keep both bodies until the next collection of garbage.
+        """
+        response = super().dispatch(request, *args, **kwargs)
+        del self.response
+        vars(self).pop("head", None)
+        self.request.parser_context = {}
+        return response
 
     @override
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:

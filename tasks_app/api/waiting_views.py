@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.db import connections
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -56,7 +57,7 @@ class WaitingView(ApiView):
         async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             response = await sync_to_async(_answered)(plain, request, args, kwargs)
             if isinstance(response, WaitingResponse) and response.wait is not None:
-                return await _waited(request, response, response.wait)
+                return await sync_to_async(await _waited(request, response, response.wait))()
             return response
 
         view.plain = plain  # type: ignore[attr-defined]  # for ApiApplication
@@ -80,21 +81,26 @@ def _answered(
 
 async def _waited(
     request: HttpRequest, response: WaitingResponse, wait: Wait
-) -> WaitingResponse | HttpResponse:
+) -> Callable[[], HttpResponseBase]:
+    """Wait, and give what makes the final response, to be called in a thread."""
     try:
         await waiting_hub().wait(wait)
     except RateLimited as error:
         if request.method == "GET":
-            return problem_response(error, request)
-        return response
+            return partial(problem_response, error, request)
+        return partial(_as_it_is, response)
+    return partial(_settled, request, response, wait)
+
+
+def _as_it_is(response: WaitingResponse) -> WaitingResponse:
+    return response
+
+
+def _settled(request: HttpRequest, response: WaitingResponse, wait: Wait) -> HttpResponseBase:
     try:
-        return await sync_to_async(_settled)(response, wait)
+        row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id, is_shown=True)
     except TaskNotFound as error:
         return problem_response(error, request)
-
-
-def _settled(response: WaitingResponse, wait: Wait) -> WaitingResponse:
-    row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id, is_shown=True)
     response["Preference-Applied"] = f"wait={int(wait.seconds)}"
     if response.status_code != ACCEPTED or row["state"] in FINISHED:
         response.status_code = 200

@@ -46,6 +46,10 @@ log = logger(__name__)
 PACE_SECONDS = 0.005
 """Rounds do not follow faster: what is submitted meanwhile goes together."""
 
+EMPTY_PACE_SECONDS = 0.01
+"""Nor faster than this after one that sent nothing: every submission rings, also where no worker
+serves it or the window is full."""
+
 STAMP_SECONDS = 1.0
 MOST_PER_STATEMENT = 1000
 LEAST_TO_BUNDLE = 8
@@ -122,7 +126,10 @@ class DispatchWork:
             for queue in ready
             if sending.moved[queue.name] >= rooms[queue.name]
         ]
-        return Round(counts=counts, wait_seconds=self._wait(looks))
+        seconds = self._wait(looks)
+        if turn.is_rung and not sending.batch:
+            self._paced_until = started + min(EMPTY_PACE_SECONDS, seconds)
+        return Round(counts=counts, wait_seconds=seconds)
 
     def _learn_paces(
         self, turn: Turn, ready: Sequence[ReadyQueue], rooms: dict[str, int], sending: _Sending

@@ -160,7 +160,7 @@ def programs(*, web_socket: int, concurrency: int) -> dict[str, Program]:
     celery = (sys.executable, "-m", "celery", "-A", "config")
     web = (
         *(sys.executable, "-m", "uvicorn", "config.asgi:application", "--fd", str(web_socket)),
-        *("--loop", "uvloop", "--http", "httptools", "--lifespan", "off"),
+        *("--loop", "uvloop", "--http", "config.http:Protocol", "--lifespan", "off"),
         *("--ws-max-size", "262144", "--ws-per-message-deflate", "false"),
         *("--no-access-log", "--timeout-graceful-shutdown", "5"),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection, transaction
 
@@ -21,6 +21,7 @@ from tasks_app.selectors.holders import (
     holder_debounced,
     holder_while_active,
 )
+from tasks_app.selectors.rows import COLUMNS
 from tasks_app.services.quotas import Gate, limited_scopes, note_refusal, open_gate
 from tasks_app.services.submission import UniqueRule
 from tasks_app.services.unique_holds import held_by, hold
@@ -28,6 +29,10 @@ from tasks_app.states import PENDING
 from tasks_app.transitions import NewTask, debounce, displace, insert_tasks
 
 CHUNK: Final = 1000
+CHUNK_BYTES: Final = 2_000_000
+"""Of payloads in a statement, unless one alone has more. Each connection keeps room for the longest
+statement that it has sent."""
+
 TRIES: Final = 5
 
 
@@ -38,10 +43,13 @@ class Submitted:
     Attributes:
         task_id: the new task, or the one that holds the key.
         is_existing: whether it was there before.
+        values: of the row as inserted, in the order of `selectors.rows.COLUMNS`; None of one that
+            was there before, or that came with others.
     """
 
     task_id: uuid.UUID
     is_existing: bool = False
+    values: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +112,14 @@ def _admit(
     for outcome in settled.values():
         if isinstance(outcome, QuotaExceeded):
             note_refusal(outcome)
-    return [settled.get(one.task.id) or Submitted(task_id=one.task.id) for one in applicants]
+    return [
+        settled.get(one.task.id) or _submitted(one.task.id, inserted[one.task.id])
+        for one in applicants
+    ]
+
+
+def _submitted(task_id: uuid.UUID, values: Sequence[Any]) -> Submitted:
+    return Submitted(task_id=task_id, values=values or None)
 
 
 def _key_of(one: Applicant) -> str:
@@ -112,18 +127,29 @@ def _key_of(one: Applicant) -> str:
     return one.task.debounce_key or (one.unique.key if one.unique else "")
 
 
-def _insert(tasks: Sequence[NewTask]) -> set[uuid.UUID]:
+def _insert(tasks: Sequence[NewTask]) -> dict[uuid.UUID, Sequence[Any]]:
+    """Insert what no key keeps out; give the values of each by its id, none for many."""
     ordered = sorted(tasks, key=lambda task: task.unique_key or "")
-    inserted: set[uuid.UUID] = set()
+    returning = COLUMNS if len(tasks) == 1 else ()
+    inserted: dict[uuid.UUID, Sequence[Any]] = {}
     with prepared_cursor() as cursor:
         for chunk in _chunks(ordered):
-            inserted.update(row.id for row in insert_tasks(cursor, chunk))
+            rows = insert_tasks(cursor, chunk, returning=returning)
+            inserted.update((row.id, row.values) for row in rows)
     return inserted
 
 
 def _chunks(tasks: Sequence[NewTask]) -> Iterator[Sequence[NewTask]]:
-    for start in range(0, len(tasks), CHUNK):
-        yield tasks[start : start + CHUNK]
+    chunk: list[NewTask] = []
+    size = 0
+    for task in tasks:
+        if len(chunk) == CHUNK or (chunk and size + task.payload_bytes > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(task)
+        size += task.payload_bytes
+    if chunk:
+        yield chunk
 
 
 def _settled(one: Applicant, gate: Gate) -> Submitted | QuotaExceeded | DuplicateTask:
@@ -135,9 +161,9 @@ def _settled(one: Applicant, gate: Gate) -> Submitted | QuotaExceeded | Duplicat
         refusal = gate.refusal(one.task)
         if refusal is not None:
             return refusal
-        if _held(one) and _insert([one.task]):
+        if _held(one) and (inserted := _insert([one.task])):
             gate.take(one.task)
-            return Submitted(task_id=one.task.id)
+            return _submitted(one.task.id, inserted[one.task.id])
     return DuplicateTask("tasks with this key come and go too quickly; try again")
 
 
@@ -194,10 +220,10 @@ def _replaced(
     with connection.cursor() as cursor:
         if not displace(cursor, holder.id, newer=one.task):
             return None
-    if not (_held(one, before=holder.id) and _insert([one.task])):
+    if not (_held(one, before=holder.id) and (inserted := _insert([one.task]))):
         return None
     gate.take(one.task, instead_of=holder)
-    return Submitted(task_id=one.task.id)
+    return _submitted(one.task.id, inserted[one.task.id])
 
 
 def _held(one: Applicant, *, before: uuid.UUID | None = None) -> bool:

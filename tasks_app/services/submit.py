@@ -1,6 +1,6 @@
 """Use cases submit, submit many and rerun: accepted means committed with its first event.
 
-The broker is never asked. One statement per task, or per thousand of a bulk; inside a caller's
+The broker is never asked. One statement per task, or per portion of a bulk; inside a caller's
 transaction the row joins it.
 """
 
@@ -60,7 +60,7 @@ def submit_many(
     is_atomic: bool,
     origin: Origin = BY_HAND,
 ) -> list[Submitted | RequestError]:
-    """Accept many tasks in one transaction, a thousand per statement.
+    """Accept many tasks in one transaction, in statements of at most `admission.CHUNK` tasks.
 
     Args:
         submissions: in order; an error stands for an item already found wrong and keeps its place.

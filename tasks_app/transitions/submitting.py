@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import orjson
@@ -72,11 +73,16 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class InsertedTask:
-    """What the store made of a `NewTask`."""
+    """What the store made of a `NewTask`.
+
+    Attributes:
+        values: of the columns that were asked for.
+    """
 
     id: uuid.UUID
     state: str
     created_at: datetime
+    values: tuple[Any, ...] = ()
 
 
 _COLUMNS = """id uuid, tenant_id bigint, type text, queue text, payload jsonb, max_retry smallint,
@@ -89,7 +95,16 @@ process_timeout int,
     debounce_seconds double precision"""
 """Of the fields of `NewTask`, by their names."""
 
-_SUBMIT = f"""
+_MOVED = ("id", "tenant_id", "event_seq", "state", "epoch", "attempt", "updated_at", "queue",
+    "submitted_by")  # fmt: skip
+"""What the event and the bell need."""
+
+
+@cache
+def _submit(returning: tuple[str, ...]) -> str:
+    moved = ", ".join(f"t.{name}" for name in dict.fromkeys((*_MOVED, *returning)))
+    shown = "".join(f", m.{name}" for name in returning)
+    return f"""
 WITH incoming AS (
     SELECT r.*, greatest(taskmill_now(), coalesce(r.run_at, taskmill_now() + make_interval(secs =>
         coalesce(r.delay_seconds, 0)))) AS start
@@ -118,21 +133,24 @@ WITH incoming AS (
          taskmill_now() + make_interval(secs => i.debounce_seconds)
     FROM incoming i
     ON CONFLICT DO NOTHING
-    RETURNING t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.updated_at, t.queue,
-        t.submitted_by
+    RETURNING {moved}
 ), {event(kind="'task.created'", from_state="NULL", actor="m.submitted_by")}
 SELECT m.id, m.state, m.updated_at,
        (SELECT count(pg_notify('taskmill_dispatch', q.queue))
-        FROM (SELECT DISTINCT queue FROM moved WHERE state = 'queued') q)
+        FROM (SELECT DISTINCT queue FROM moved WHERE state = 'queued') q){shown}
 FROM moved m
 """  # noqa: S608 - built from constants
 
 
-def insert_tasks(cursor: Cursor, tasks: Sequence[NewTask]) -> list[InsertedTask]:
+def insert_tasks(
+    cursor: Cursor, tasks: Sequence[NewTask], *, returning: tuple[str, ...] = ()
+) -> list[InsertedTask]:
     """Insert tasks with their first events in one statement, and ring for the dispatcher at commit.
 
     Args:
         tasks: any number; callers bound it (1,000 a statement is a good size).
+        returning: columns of the task whose values to give; a few sets of them in all, since the
+            text of each statement is kept.
 
     Returns:
         The inserted ones, in no order. A task whose unique key is held by a live task, or whose
@@ -144,5 +162,5 @@ def insert_tasks(cursor: Cursor, tasks: Sequence[NewTask]) -> list[InsertedTask]
         DataError: a payload holds what jsonb cannot store (NUL characters); callers refuse these
             before.
     """
-    cursor.execute(_SUBMIT, {"rows": orjson.dumps(list(tasks)).decode()})
-    return [InsertedTask(row[0], row[1], row[2]) for row in cursor.fetchall()]
+    cursor.execute(_submit(returning), {"rows": orjson.dumps(list(tasks)).decode()})
+    return [InsertedTask(row[0], row[1], row[2], tuple(row[4:])) for row in cursor.fetchall()]

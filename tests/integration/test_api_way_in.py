@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import httpx
 import pytest
 from django.core.asgi import get_asgi_application
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from tasks_app.api.asgi import api_application
 from tasks_app.api.parsers import default_body_bytes
+from tasks_app.api.views import ApiRequest
 from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import make_key, make_task, make_tenant
 
@@ -48,6 +52,34 @@ def test_a_submission_and_its_reading_travel_through_threads() -> None:
         assert len(seen.headers["X-Request-Id"]) == 36
 
     talk(conversation, token)
+
+
+def test_nothing_of_a_request_is_left_for_the_collection_of_garbage() -> None:
+    token = make_key()
+
+    def left() -> list[object]:
+        kinds = (ApiRequest, HttpRequest, HttpResponseBase)
+        return [one for one in gc.get_objects() if isinstance(one, kinds)]
+
+    async def conversation(client: httpx.AsyncClient) -> None:
+        body = {"type": "tests.order", "payload": {"order_id": 1}}
+        gc.collect()
+        before = len(left())
+        gc.disable()
+        for _ in range(3):
+            made = await client.post("/api/v1/tasks", json=body)
+            assert made.status_code == 202
+            assert (await client.get("/api/v1/tasks")).status_code == 200
+            headers = {"Prefer": "wait=1", "If-None-Match": made.headers["ETag"]}
+            seen = await client.get(made.headers["Location"], headers=headers)
+            assert seen.status_code == 304
+            assert (await client.post("/api/v1/tasks", json=[])).status_code == 422
+        assert len(left()) - before < 12  # requests; a thread keeps its last until the next
+
+    try:
+        talk(conversation, token)
+    finally:
+        gc.enable()
 
 
 def test_an_endless_body_is_refused_while_it_is_read() -> None:

@@ -10,10 +10,12 @@ import pytest
 from django.db import connection
 
 from tasks_app.conf import conf
+from tasks_app.dispatch import loop
 from tasks_app.dispatch.loop import DispatchWork
 from tasks_app.dispatch.publish import make_publisher
 from tasks_app.dispatch.valkey import ValkeyPublisher
 from tasks_app.leadership import LeadershipLost
+from tasks_app.loops import Stop
 from tasks_app.management.servers import Valkey
 from tasks_app.models import Event, Task
 from tests.engines import Dispatcher, dispatcher, new_queue, read_hints, running_loop
@@ -111,6 +113,34 @@ def test_nothing_leaves_for_a_queue_that_no_live_worker_serves(
     assert bench.round().counts["dispatched"] == 0
     make_worker(queue)
     assert bench.round().counts["dispatched"] == 1
+
+
+class Rests(Stop):
+    """A stop that notes the rests between rounds instead of taking them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.seconds.append(seconds)
+        return self.is_set()
+
+
+def test_submissions_that_nobody_serves_do_not_cost_a_look_each(
+    bench: Dispatcher, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "EMPTY_PACE_SECONDS", 60.0)
+    bench.stop.close()
+    bench.stop = rests = Rests()
+    bench.is_rung = True
+    make_task(queue=queue)
+    bench.round()
+    assert rests.seconds == []
+    make_task(queue=queue)
+    seconds = bench.round().wait_seconds
+    assert len(rests.seconds) == 1
+    assert rests.seconds[0] <= seconds <= conf().dispatch_poll_seconds
 
 
 def test_a_full_key_parks_its_tasks_and_a_finish_frees_them(bench: Dispatcher, queue: str) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import orjson
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tasks_app.models import Task
 from tests import task_handlers  # noqa: F401 - registers the types
@@ -41,6 +44,44 @@ def test_a_submission_is_answered_with_the_task_object_and_where_to_find_it(api:
     assert response.headers["ETag"] == '"1"'
     assert api.get(response.headers["Location"]).json() | {"waiting": None} == task
     assert (task["status"], task["state"], task["done"]) == ("pending", "queued", False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"payload": {"a": [1.50, 2e-7, 12345678901234567890, "ä\u2028"], "b": {"z": 1, "a": None}}},
+        {"delay": 60, "tags": ["vip", "eu"], "metadata": {"b": 1, "a": 2}, "queue_timeout": 9},
+        {"concurrency_key": "k", "max_concurrency": 2, "concurrency_strategy": "keep_latest"},
+        {"unique": {"key": "k", "while": "ttl", "ttl": 60}, "fair_key": "f"},
+        {"debounce": {"key": "k", "wait": 5, "max_wait": 60}, "run_at": None},
+        {"retry": {"policy": "fixed", "delay": 2}, "webhook_url": "https://example.org/a"},
+    ],
+)
+def test_the_answer_to_a_submission_is_the_task_as_it_is_read(
+    api: Api, options: dict[str, Any]
+) -> None:
+    answer = api.post("/tasks", {"type": "tests.echo"} | options)
+    answered, read = answer.content, api.get(answer.headers["Location"]).content
+    assert answered[: answered.index(b'"waiting":')] == read[: read.index(b'"waiting":')]
+    assert orjson.loads(answered)["links"] == orjson.loads(read)["links"]
+
+
+def test_a_submission_and_its_answer_take_one_statement(
+    api: Api, django_assert_num_queries: Any
+) -> None:
+    api.post("/tasks", {"type": "tests.echo"})
+    with django_assert_num_queries(1):
+        assert api.post("/tasks", {"type": "tests.echo"}).status_code == 202
+
+
+def test_a_bulk_of_large_payloads_is_stored_by_statements_of_a_bounded_size(api: Api) -> None:
+    large = {"type": "tests.echo", "payload": {"text": "x" * 600_000}}
+    with CaptureQueriesContext(connection) as captured:
+        answer = api.post("/tasks/bulk", {"items": [large] * 8, "atomic": True})
+    assert answer.json()["accepted"] == 8
+    assert Task.objects.count() == 8
+    assert max(len(one["sql"]) for one in captured.captured_queries) < 2_100_000
 
 
 def test_defaults_come_from_the_platform_then_the_type_then_the_submission(api: Api) -> None:

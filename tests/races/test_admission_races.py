@@ -108,11 +108,11 @@ def test_the_room_is_kept_from_the_count_to_the_commit(
     counted, insert = threading.Event(), threading.Event()
     plain = admission.insert_tasks
 
-    def held(cursor: Any, tasks: Any) -> Any:
+    def held(cursor: Any, tasks: Any, **options: Any) -> Any:
         if not counted.is_set():
             counted.set()
             insert.wait(20)
-        return plain(cursor, tasks)
+        return plain(cursor, tasks, **options)
 
     monkeypatch.setattr(admission, "insert_tasks", held)
     with ThreadPoolExecutor(2) as pool:
@@ -182,8 +182,8 @@ def test_a_replacement_waits_for_the_one_before_and_needs_no_second_try(
     has_met_the_key, go_on = threading.Event(), threading.Event()
     plain = admission.insert_tasks
 
-    def held(cursor: Any, tasks: Any) -> Any:
-        found = plain(cursor, tasks)
+    def held(cursor: Any, tasks: Any, **options: Any) -> Any:
+        found = plain(cursor, tasks, **options)
         if threading.current_thread() is not threading.main_thread() and not found:
             has_met_the_key.set()
             go_on.wait(20)
