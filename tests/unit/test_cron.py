@@ -72,6 +72,7 @@ def test_a_zone_that_skipped_a_whole_day_fires_at_its_end() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_rules_of_all_zones_and_many_years_agree_with_the_walk() -> None:
     counts = {
         name: compare(name, range(1990, 2038, 5), 1.1) for name in sorted(available_timezones())
