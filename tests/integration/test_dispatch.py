@@ -210,7 +210,7 @@ def test_tasks_wait_while_the_broker_is_away_and_leave_when_it_returns(queue: st
             server.stop()
             tasks = [make_task(queue=queue) for _ in range(5)]
             wait_for(lambda: work._publisher._producer is None, seconds=10)
-            assert {task_state(one) for one in tasks} == {"queued"}
+            wait_for(lambda: {task_state(one) for one in tasks} == {"queued"}, seconds=10)
             server.start()
             wait_for(
                 lambda: {task_state(one) for one in tasks} == {"dispatched"},
