@@ -3,10 +3,10 @@
 One PostgreSQL with everything durable on, Valkey, the real engine and a real worker. The noisy
 tenant has a backlog that outlasts the run. The quiet tenant submits the same load in turns: alone
 (the noisy one's queue is paused); alone with as many more tasks of its own under way as there are
-slots, so that these are as busy and nothing waits for shares; beside the noisy one; and beside it
-where that may hold `max_share` of the slots. Waits are from ready to start, by the database's
-clock; a ratio is within one run. Tasks sleep, so that slots are short and not the processor. See
-docs/explanation/performance.md.
+slots, so that these are as busy and nothing waits for shares; beside the noisy one, as queues are
+without any setting; and beside it where that may hold all slots (`max_share` 100). Waits are from
+ready to start, by the database's clock; a ratio is within one run. Tasks sleep, so that slots are
+short and not the processor. See docs/explanation/performance.md.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from tests.environment import RUN_DIRECTORY
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ALONE, BESIDE = "alone", "shared"
-KINDS = ("alone", "own", "beside", "reserved")
-TITLES = ("alone", "with own load", "beside", "beside, slots reserved")
+KINDS = ("alone", "own", "beside", "full")
+TITLES = ("alone", "with own load", "beside", "beside, no slot kept free")
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,12 @@ class Sizes:
     Attributes:
         waiting: tasks of the noisy tenant.
         nap_seconds: that each task takes.
-        max_share: percent of the slots that the noisy tenant may hold in the last turns.
     """
 
     waiting: int = 100_000
     slots: int = 8
     nap_seconds: float = 0.1
     rounds: int = 3
-    max_share: int = 88
     loads: tuple[Load, ...] = (
         Load("batches of 24", 24, 10, 1.5),
         Load("single tasks", 1, 60, 0.25),
@@ -73,7 +71,6 @@ QUICK = Sizes(
     slots=2,
     nap_seconds=0.05,
     rounds=1,
-    max_share=50,
     loads=(Load("batches of 4", 4, 2, 0.4), Load("single tasks", 1, 3, 0.1)),
 )
 
@@ -196,7 +193,7 @@ class _Bench:
                 with self._own_load(sizes):
                     row |= self._waits("own", load, sizes)
                 self._steer("resume_queue")
-                for kind, share in (("beside", None), ("reserved", sizes.max_share)):
+                for kind, share in (("beside", None), ("full", 100)):
                     self._steer("change_queue", columns={"max_share": share})
                     row |= self._beside(kind, load, sizes)
                 self._steer("change_queue", columns={"max_share": None})

@@ -140,6 +140,14 @@ class TasksConf:
         least=2,
         most=10_000,
     )
+    free_slot_of: int = setting(
+        8,
+        "While tenants share a queue, no one of them may hold one of every so many slots, so that "
+        "whoever comes need not wait for a task to end; queues with fewer slots keep none free. 0 "
+        "for none anywhere; of one queue: its `max_share`.",
+        least=0,
+        most=1000,
+    )
     confirm_timeout_seconds: float = setting(
         5.0, "Seconds to wait for the broker's confirm of a batch.", least=0.1, most=60
     )

@@ -28,7 +28,12 @@ class Queue(BaseModel):
         description="After so long a task gets its turn though others of a larger priority wait."
     )
     max_share: int | None = Field(
-        description="Most of its slots that tasks of one tenant may hold, in percent."
+        description="Most of its slots that tasks of one tenant may hold, in percent; null for all,"
+        " but that while tenants share it one of eight is kept free."
+    )
+    shared_until: AwareDatetime | None = Field(
+        description="Until then slots are kept free, since tenants shared it lately; null where"
+        " they did not."
     )
     window_least: int | None = Field(description="Fewest tasks handed to the broker ahead.")
     window_most: int | None = Field(description="Most tasks handed to the broker ahead.")

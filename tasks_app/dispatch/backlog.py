@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tasks_app.db import Cursor
 from tasks_app.models import QueueOrder
+from tasks_app.transitions.picking import most_of_tenant as most_of_tenant_sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,11 @@ class ReadyQueue:
         is_layered: whether it goes by priority and ready tasks are of several priorities.
         is_shared: whether it goes by priority and ready tasks of one priority are of several flows.
         running: its tasks that run; counted where flows share now or did lately, else None.
-        max_share: percent of the slots that one tenant may hold, or None for all.
+        max_share: of its row, or None for the platform's.
+        most_of_tenant: tasks that a tenant may have handed out or running; None for any number.
+        tenants: the first and the last of those that have ready tasks; one where it is the same,
+            none where it does not go by priority.
+        is_keeping: whether its row says that tenants shared it lately.
     """
 
     name: str
@@ -47,17 +52,15 @@ class ReadyQueue:
     is_shared: bool = False
     running: int | None = None
     max_share: int | None = None
-
-    @property
-    def most_of_tenant(self) -> int | None:
-        """Tasks that a tenant may have handed out or running; None for any number."""
-        return None if self.max_share is None else max(1, self.slots * self.max_share // 100)
+    most_of_tenant: int | None = None
+    tenants: frozenset[int] = frozenset()
+    is_keeping: bool = False
 
 
 LEVELS = 8
 """Priorities of a queue in which is looked whether flows share."""
 
-_FLOW_AT: Final = """(SELECT ARRAY[t.tenant_id::text, t.fair_key] FROM taskmill_task t
+_FLOW_AT: Final = """(SELECT t.tenant_id, t.fair_key FROM taskmill_task t
         WHERE t.state = 'queued' AND t.queue = r.queue AND t.priority = l.priority
         ORDER BY {by} LIMIT 1)"""
 _FLOWS: Final = f"""
@@ -69,10 +72,12 @@ _FLOWS: Final = f"""
             SELECT t.priority FROM taskmill_task t WHERE t.state = 'queued' AND t.queue = r.queue
               AND t.priority < l.priority ORDER BY t.priority DESC LIMIT 1) n
     )
-    SELECT count(*) > 1 AS is_layered, bool_or(
-        {_FLOW_AT.format(by="t.tenant_id, t.fair_key")}
-        <> {_FLOW_AT.format(by="t.tenant_id DESC, t.fair_key DESC")}) AS is_shared
+    SELECT count(*) > 1 AS is_layered,
+        bool_or((first.tenant_id, first.fair_key) <> (last.tenant_id, last.fair_key)) AS is_shared,
+        ARRAY[min(first.tenant_id), max(last.tenant_id)] AS tenants
     FROM (SELECT priority FROM level LIMIT {LEVELS}) l
+    CROSS JOIN LATERAL {_FLOW_AT.format(by="t.tenant_id, t.fair_key")} first
+    CROSS JOIN LATERAL {_FLOW_AT.format(by="t.tenant_id DESC, t.fair_key DESC")} last
 """  # noqa: S608 - built from constants
 
 _READY = f"""
@@ -96,12 +101,14 @@ SELECT r.queue, coalesce(s.slots, 0), (SELECT count(*) FROM taskmill_task d
     coalesce(f.is_layered, false), coalesce(f.is_shared, false),
     CASE WHEN f.is_shared OR r.queue = ANY(%(narrow)s::text[]) THEN (
         SELECT count(*) FROM taskmill_task a
-        WHERE a.state IN ('running', 'cancelling') AND a.queue = r.queue) END, q.max_share
+        WHERE a.state IN ('running', 'cancelling') AND a.queue = r.queue) END, q.max_share,
+    {most_of_tenant_sql("s.slots")}, f.tenants, coalesce(q.shared_until > taskmill_now(), false)
 FROM ready r LEFT JOIN served s ON s.name = r.queue LEFT JOIN taskmill_queue q ON q.name = r.queue
 LEFT JOIN LATERAL ({_FLOWS}) f ON coalesce(q."order", 'priority') = 'priority'
 WHERE r.queue IS NOT NULL AND (s.name IS NOT NULL OR q.name IS NULL) AND q.is_paused IS NOT true
 UNION ALL
-SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, false, NULL, false, false, NULL, NULL
+SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, false, NULL, false, false, NULL, NULL,
+    NULL, NULL, false
 FROM taskmill_queue q CROSS JOIN LATERAL (SELECT 1 FROM taskmill_task d
                     WHERE d.state = 'dispatched' AND d.queue = q.name LIMIT 1) AS hint
 WHERE q.is_paused
@@ -109,22 +116,25 @@ WHERE q.is_paused
 
 
 def find_ready_queues(
-    cursor: Cursor, *, seen_seconds: float, narrow: Sequence[str] = ()
+    cursor: Cursor, *, seen_seconds: float, free_slot_of: int, narrow: Sequence[str] = ()
 ) -> list[ReadyQueue]:
     """Find the queues that have ready tasks and workers that take them, those that have no row
     yet, and those that are paused while hints of them are out.
 
     Args:
         seen_seconds: a worker not seen for so long counts as lost.
+        free_slot_of: one of so many slots is kept free where tenants shared lately; 0 for none.
         narrow: queues in which flows shared lately.
     """
-    cursor.execute(_READY, {"seen": seen_seconds, "narrow": list(narrow)})
+    values = {"seen": seen_seconds, "narrow": list(narrow), "free_slot_of": free_slot_of}
+    cursor.execute(_READY, values)
     return [_ready_queue(*row) for row in cursor.fetchall()]
 
 
 def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQueue:
     is_known, is_paused, order, least, most, is_limited, *shares = row
-    ageing_seconds, is_layered, is_shared, running, max_share = shares
+    ageing_seconds, is_layered, is_shared, running, max_share, *kept = shares
+    most_of_tenant, tenants, is_keeping = kept
     return ReadyQueue(
         name=name,
         slots=slots,
@@ -140,6 +150,9 @@ def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQue
         is_shared=is_shared,
         running=running,
         max_share=max_share,
+        most_of_tenant=most_of_tenant,
+        tenants=frozenset(tenants or ()),
+        is_keeping=is_keeping,
     )
 
 

@@ -31,6 +31,7 @@ from tasks_app.dispatch.bundles import (
     measure_sizes,
 )
 from tasks_app.dispatch.declared import store_declared_limits
+from tasks_app.dispatch.keeping import KEEP_UP_TO_PER_SLOT, Keeping
 from tasks_app.dispatch.pace import Paces
 from tasks_app.dispatch.publish import Publisher, make_publisher
 from tasks_app.dispatch.sharing import Sharing, Taken
@@ -91,6 +92,7 @@ class DispatchWork:
         self._measure_at = 0.0
         self._paces = Paces()
         self._sharing = Sharing(settings)
+        self._keeping = Keeping(is_on=settings.free_slot_of > 0)
 
     def run_once(self, turn: Turn) -> Round:
         """Send what has room; see `Work.run_once`."""
@@ -104,6 +106,7 @@ class DispatchWork:
         counts = Counter(unblocked=self._unblocking.run(turn))
         ready = self._look(turn, counts)
         rooms = {queue.name: self._room(queue, started) for queue in ready}
+        self._keeping.note(turn.connection.cursor(), ready, is_fast=self._is_fast)
         sending = self._dispatch(turn, ready, rooms) if any(rooms.values()) else _Sending()
         if sending.batch:
             self._paced_until = started + PACE_SECONDS
@@ -151,6 +154,7 @@ class DispatchWork:
         found = find_ready_queues(
             cursor,
             seen_seconds=self._settings.lease_seconds,
+            free_slot_of=self._settings.free_slot_of,
             narrow=self._sharing.narrow_queues(),
         )
         if new := [queue.name for queue in found if not queue.is_known]:
@@ -173,6 +177,9 @@ class DispatchWork:
         return window.room(
             slots=queue.slots, outstanding=queue.outstanding, now=now, free_slots=free
         )
+
+    def _is_fast(self, queue: ReadyQueue) -> bool:
+        return self._windows[queue.name].is_faster(KEEP_UP_TO_PER_SLOT, slots=queue.slots)
 
     def _dispatch(self, turn: Turn, ready: Sequence[ReadyQueue], rooms: dict[str, int]) -> _Sending:
         """Mark tasks as dispatched in one fenced transaction; publishing follows its commit.
@@ -251,6 +258,7 @@ class DispatchWork:
         self._windows.clear()
         self._paces.rest()
         self._sharing.forget()
+        self._keeping.forget()
         self._unblocking.forget()
         self._is_declared = False
         self._publisher.close()

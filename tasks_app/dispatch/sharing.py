@@ -5,8 +5,8 @@ Called by the dispatch loop inside its fenced transaction. A queue whose ready t
 costs one statement, as it would without shares. What is remembered between rounds is the leader's
 alone; without it shares begin with what is out at that moment.
 
-Where a queue says how many of its slots one tenant may hold (`max_share`), that is decided by what
-the rows say is out, and nobody's memory.
+Where a tenant may not hold all slots of a queue (its `max_share`, or since tenants shared it
+lately), that is decided by what the rows say is out, and nobody's memory.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Sharing:
     def _serve(self, cursor: Cursor, queue: ReadyQueue, room: int, taken: Taken) -> None:
         if queue.is_shared:
             self._memory(queue.name).shared_at = monotonic()
-        if queue.is_shared or queue.max_share is not None:
+        if queue.is_shared or queue.most_of_tenant is not None:
             self._serving(cursor, queue).serve(room, taken)
         else:
             hints, parked = transitions.dispatch(

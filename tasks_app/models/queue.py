@@ -74,7 +74,12 @@ class Queue(Quotas):
         blank=True,
         validators=_within(1, 100),
         help_text="Most of its slots that tasks of one tenant may hold, in percent, one at least;"
-        " for the order priority.",
+        " for the order priority. Without it one of eight is kept free while tenants share it.",
+    )
+    shared_until = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="Until then some of its slots are kept free of any one tenant.",
     )
     window_least = models.IntegerField(null=True, blank=True, validators=_within(1, MAX_WINDOW))
     window_most = models.IntegerField(null=True, blank=True, validators=_within(1, MAX_WINDOW))

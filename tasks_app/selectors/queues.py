@@ -142,7 +142,9 @@ def is_queue(*, tenant_id: int, name: str) -> bool:
 _ROWS: Final = """
 SELECT n.name, coalesce(q.description, '') AS description, coalesce(q."order", 'priority') AS order,
     q.priority, q.max_retry, q.process_timeout, q.queue_timeout, q.retry_policy AS retry,
-    q.ageing_seconds, q.max_share, q.window_least, q.window_most, q.concurrency, q.rate,
+    q.ageing_seconds, q.max_share,
+    CASE WHEN q.shared_until > taskmill_now() THEN q.shared_until END AS shared_until,
+    q.window_least, q.window_most, q.concurrency, q.rate,
     q.max_waiting, q.max_waiting_bytes, q.max_submissions_per_minute,
     coalesce(q.is_paused, false) AS is_paused,
     nullif(q.paused_by, '') AS paused_by, q.paused_at, nullif(q.pause_reason, '') AS pause_reason,

@@ -14,6 +14,7 @@ from django.db import connection
 
 from tasks_app.conf import conf
 from tasks_app.db import Cursor, rows_as_dicts
+from tasks_app.transitions.picking import most_of_tenant
 
 QUEUES_CAP: Final = 1_000
 NAMES_SHOWN: Final = 20
@@ -48,9 +49,10 @@ FROM unnest(%(names)s::text[]) AS n(queue) LEFT JOIN taskmill_queue q ON q.name 
 """  # noqa: S608 - built from constants
 _HELD_BY_SHARES: Final = f"""
 WITH limited AS MATERIALIZED (
-    SELECT q.name, (SELECT greatest(1, sum(w.slots) * q.max_share / 100)
-        {_SERVES.format(queue="q.name")}) AS most
-    FROM taskmill_queue q WHERE q.name = ANY(%(names)s::text[]) AND q.max_share IS NOT NULL
+    SELECT q.name, {most_of_tenant("s.slots")} AS most FROM taskmill_queue q
+    CROSS JOIN LATERAL (SELECT sum(w.slots)::int AS slots {_SERVES.format(queue="q.name")}) s
+    WHERE q.name = ANY(%(names)s::text[])
+      AND (q.max_share IS NOT NULL OR q.shared_until > taskmill_now())
 ), out AS (
     SELECT queue, tenant_id FROM taskmill_task
     WHERE state = 'dispatched' AND queue = ANY(ARRAY(SELECT name FROM limited))
@@ -80,7 +82,8 @@ ORDER BY q.name LIMIT %(queues)s
 
 
 def _values(**more: Any) -> dict[str, Any]:
-    return {"lost_after": conf().lease_seconds, "queues": QUEUES_CAP} | more
+    values = {"lost_after": conf().lease_seconds, "queues": QUEUES_CAP}
+    return values | {"free_slot_of": conf().free_slot_of} | more
 
 
 def unserved_queues(cursor: Cursor) -> list[str]:
@@ -100,7 +103,7 @@ def held_by_shares(names: Sequence[str], *, cap: int) -> dict[str, int]:
     """Count the ready tasks of served queues whose tenants hold as many slots as one may.
 
     Args:
-        names: of queues; those without a share are not looked at.
+        names: of queues; those of which a tenant may hold all slots are not looked at.
         cap: most ready tasks of a queue to look at, the largest priority first.
 
     Returns:

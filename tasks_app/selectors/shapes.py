@@ -68,7 +68,10 @@ class ShareLimit(BaseModel):
     queue: str
     used: int
     limit: int
-    max_share: int = Field(description="Percent of the slots of the queue's live workers.")
+    max_share: int | None = Field(
+        description="Percent of the slots of the queue's live workers; null where some are kept"
+        " free since tenants share it."
+    )
 
 
 class ConcurrencyLimit(BaseModel):

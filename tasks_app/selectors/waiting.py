@@ -14,7 +14,7 @@ from tasks_app.selectors.estimates import POSITION_CAP, behind_others
 from tasks_app.selectors.limits import limit_reasons, queue_rate_reason
 from tasks_app.selectors.parts import IS_UNDER_WAY
 from tasks_app.states import PENDING
-from tasks_app.transitions.picking import PRIORITIES
+from tasks_app.transitions.picking import PRIORITIES, most_of_tenant
 
 _AHEAD_BY_PRIORITY: Final = """SELECT count(*) FROM (
         SELECT FROM taskmill_task a WHERE a.state = 'queued' AND a.queue = why.queue
@@ -38,21 +38,17 @@ def _ahead_by_time(comparison: str) -> str:
 _WHY: Final = f"""
 SELECT why.state, why.run_at > taskmill_now() AS is_early, why.run_at, why.queue,
     why.type, why.tenant_id, why.concurrency_key, why.max_concurrency, why.blocked_by,
-    EXISTS (SELECT 1 FROM taskmill_worker w WHERE why.queue = ANY(w.queues) AND NOT w.is_stopping
-        AND w.last_seen_at > taskmill_now() - make_interval(secs => %(lost_after)s::float8))
-        AS is_served,
+    s.slots IS NOT NULL AS is_served,
     coalesce(q.is_paused, false) AS is_paused, q.paused_by, q.paused_at, q.pause_reason,
     q.concurrency AS queue_limit, q.rate AS queue_rate,
     CASE WHEN q.concurrency IS NOT NULL THEN (SELECT count(*) FROM taskmill_task a
         WHERE {IS_UNDER_WAY} AND a.queue = why.queue
           AND a.id <> why.id) END AS queue_used, q.max_share,
-    CASE WHEN q.max_share IS NOT NULL AND why.state = 'queued' THEN (SELECT count(*)
+    CASE WHEN (q.max_share IS NOT NULL OR q.shared_until > taskmill_now())
+        AND why.state = 'queued' THEN (SELECT count(*)
         FROM taskmill_task a WHERE {IS_UNDER_WAY}
           AND a.queue = why.queue AND a.tenant_id = why.tenant_id) END AS share_used,
-    CASE WHEN q.max_share IS NOT NULL THEN (SELECT greatest(1, sum(w.slots) * q.max_share / 100)
-        FROM taskmill_worker w WHERE why.queue = ANY(w.queues) AND NOT w.is_stopping
-          AND w.last_seen_at > taskmill_now() - make_interval(secs => %(lost_after)s::float8))
-        END AS share_limit,
+    {most_of_tenant("s.slots")} AS share_limit,
     CASE WHEN why.state <> 'queued' THEN 0 ELSE CASE q."order"
         WHEN 'oldest' THEN ({_ahead_by_time("<")})
         WHEN 'newest' THEN ({_ahead_by_time(">")})
@@ -61,6 +57,9 @@ SELECT why.state, why.run_at > taskmill_now() AS is_early, why.run_at, why.queue
         THEN ({_AHEAD_IN_FLOW}) ELSE 0 END AS own_ahead,
     coalesce(q."order", 'priority') AS "order", why.priority, why.fair_key
 FROM taskmill_task why LEFT JOIN taskmill_queue q ON q.name = why.queue
+CROSS JOIN LATERAL (SELECT sum(w.slots)::int AS slots FROM taskmill_worker w
+    WHERE why.queue = ANY(w.queues) AND NOT w.is_stopping
+      AND w.last_seen_at > taskmill_now() - make_interval(secs => %(lost_after)s::float8)) s
 WHERE why.id = %(id)s AND why.tenant_id = %(tenant)s
 """  # noqa: S608 - built from constants
 
@@ -69,13 +68,13 @@ def waiting_reasons(*, tenant_id: int, task_id: uuid.UUID) -> list[dict[str, Any
     """Give the reasons why a task waits, the weightiest first; None where it does not wait.
 
     `queue_paused` (queue, by, since, pause_reason), `not_before` (run_at), `no_worker` (queue),
-    `queue_limit` (queue, used, limit), `share_limit` (queue, used, limit, max_share: of its
-    tenant), `concurrency_limit` (key or type, used, limit, holders),
-    `rate_limit` (of, name, rate, until), `behind` (position: tasks of its queue that go first, at
-    most 10,000; estimated_start, or None).
+    `queue_limit` (queue, used, limit), `share_limit` (queue, used, limit; max_share: of its tenant,
+    None where slots are kept free since tenants share the queue), `concurrency_limit` (key or type,
+    used, limit, holders), `rate_limit` (of, name, rate, until), `behind` (position: tasks of its
+    queue that go first, at most 10,000; estimated_start, or None).
     """
     values: dict[str, Any] = {"id": task_id, "tenant": tenant_id}
-    values["lost_after"] = conf().lease_seconds
+    values |= {"lost_after": conf().lease_seconds, "free_slot_of": conf().free_slot_of}
     with connection.cursor() as cursor:
         cursor.execute(_WHY, values | {"cap": POSITION_CAP})
         rows = rows_as_dicts(cursor)
@@ -102,8 +101,8 @@ def _reasons_of_queue(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if limit is not None and row["state"] != "dispatched" and used >= limit:
         yield {"reason": "queue_limit", "queue": row["queue"], "used": used, "limit": limit}
     used, limit = row["share_used"], row["share_limit"]
-    if used is not None and row["is_served"] and used >= limit:
-        share = {"used": used, "limit": int(limit), "max_share": row["max_share"]}
+    if row["is_served"] and None not in (used, limit) and used >= limit:
+        share = {"used": used, "limit": limit, "max_share": row["max_share"]}
         yield {"reason": "share_limit", "queue": row["queue"]} | share
     if row["queue_rate"] is not None and row["state"] != "dispatched":
         yield from queue_rate_reason(row["queue"])

@@ -30,6 +30,21 @@ ORDERS: Final = {
 }
 """The SQL order of a queue's tasks; `{t}` is the table's alias with its dot, or empty."""
 
+
+def most_of_tenant(slots: str) -> str:
+    """Give the SQL of how many tasks of the queue `q` a tenant may have handed out or running, null
+    for any number: what its `max_share` says, or, where tenants shared it lately, all but one of
+    every `free_slot_of` slots (a parameter, 0 for none).
+
+    Args:
+        slots: SQL of those of its live workers.
+    """
+    free = f"nullif({slots} / nullif(%(free_slot_of)s::int, 0), 0)"
+    return f"""CASE WHEN q."order" <> 'priority' THEN NULL
+        WHEN q.max_share < 100 THEN greatest(1, {slots} * q.max_share / 100)
+        WHEN q.max_share IS NULL AND q.shared_until > taskmill_now() THEN {slots} - {free} END"""
+
+
 PRIORITIES: Final = f"""priorities AS (
     (SELECT priority FROM taskmill_task WHERE {_READY} ORDER BY priority DESC LIMIT 1)
     UNION ALL

@@ -220,7 +220,9 @@ def test_the_reads_of_one_task_read_an_index(filled: dict[str, int]) -> None:
     check_plan(history._ATTEMPTS, values, most=100)
     place = {"epoch": 0, "number": 0, "place": 0, "attempt": None, "levels": None, "limit": 9}
     check_plan(history._LOGS, values | place, most=100)
-    check_plan(waiting._WHY, values | {"lost_after": 15, "holders": 20, "cap": 10_000})
+    check_plan(
+        waiting._WHY, values | {"lost_after": 15, "holders": 20, "free_slot_of": 8, "cap": 10_000}
+    )
     level = {"queue": task.queue, "priority": 0, "keys": [""], "most": [100]}
     check_plan(shares._COUNTS, level | {"tenants": [task.tenant_id]}, most=300)
     place = {"queue": task.queue, "ahead": 5, "cap": 10_000, "fresh": 900.0}
@@ -337,7 +339,7 @@ def test_what_shares_hold_is_counted_by_the_indexes_of_queues(filled: dict[str, 
     names = [f"queue-{number}" for number in range(5)]
     make_worker(*names, slots=100)
     Queue.objects.bulk_create([Queue(name=name, max_share=1) for name in names[:2]])
-    values = {"lost_after": 15.0, "names": names, "cap": 20_000}
+    values = {"lost_after": 15.0, "free_slot_of": 8, "names": names, "cap": 20_000}
     check_plan(serving._HELD_BY_SHARES, values, most=3_000)
     found = serving.held_by_shares(names, cap=20_000)
     ready = Task.objects.filter(state="queued", queue__in=names[:2])
@@ -353,7 +355,7 @@ PAST = {"grace": 5.0, "max_rescues": 3}
 PARKED = {"rules": ["slots/key/1/key-1"], "queues": ["queue-3"], "room": [5]}
 OF_KEY = {"tenant": 1, "key": "key-1", "actor": "", "reason": "", "grace": None, "wanted": 1}
 ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
-    "look": (backlog._READY, {"seen": 15.0, "narrow": ["queue-1", "queue-3"]}),
+    "look": (backlog._READY, {"seen": 15.0, "free_slot_of": 8, "narrow": ["queue-1", "queue-3"]}),
     "flows": (flows._FIND, FLOWS),
     "flows of a later look": (flows._FIND, FLOWS | {"after": 1, "of": [1], "keys": ["x"]}),
     "what flows have out": (flows._OUT, {"queue": "queue-3"}),

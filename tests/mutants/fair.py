@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from tests.mutants.places import FAIRNESS, FAIRNESS_ALONE, PLANS, SHARING, SHARING_TESTS, Mutant
+from tests.mutants.places import (
+    FAIRNESS,
+    FAIRNESS_ALONE,
+    KEPT_FREE,
+    PLANS,
+    SHARING,
+    SHARING_TESTS,
+    Mutant,
+)
 
 FAIR = (
     Mutant(
         "tenants do not share",
         SHARING,
-        "        if queue.is_shared or queue.max_share is not None:\n",
-        "        if queue.max_share is not None:\n",
+        "        if queue.is_shared or queue.most_of_tenant is not None:\n",
+        "        if queue.most_of_tenant is not None:\n",
         f"{SHARING_TESTS}::test_a_quiet_tenant_overtakes_the_backlog_of_a_noisy_one",
     ),
     Mutant(
@@ -104,5 +112,40 @@ FAIR = (
         "+ ahead_in_shares(row, cap=POSITION_CAP)",
         "+ 0 * ahead_in_shares(row, cap=POSITION_CAP)",
         f"{SHARING_TESTS}::test_a_position_counts_of_the_others_what_their_shares_allow",
+    ),
+    Mutant(
+        "a slot is kept free for ever",
+        "tasks_app/transitions/picking.py",
+        "q.shared_until > taskmill_now() THEN",
+        "q.shared_until IS NOT NULL THEN",
+        f"{KEPT_FREE}::test_when_nobody_else_came_for_long_a_tenant_has_all_slots_again",
+    ),
+    Mutant(
+        "tenants of other priorities are not seen",
+        "tasks_app/dispatch/backlog.py",
+        "ARRAY[min(first.tenant_id), max(last.tenant_id)]",
+        "ARRAY[min(first.tenant_id), min(last.tenant_id)]",
+        f"{KEPT_FREE}::test_a_tenant_of_a_larger_priority_shares_the_queue_too",
+    ),
+    Mutant(
+        "a slot is kept free for canaries",
+        "tasks_app/dispatch/keeping.py",
+        "WHERE id = ANY(%(tenants)s) AND slug <> %(canary)s",
+        "WHERE id = ANY(%(tenants)s)",
+        f"{KEPT_FREE}::test_a_canary_is_nobody_to_keep_a_slot_for",
+    ),
+    Mutant(
+        "slots are kept free though they are free in a moment",
+        "tasks_app/dispatch/keeping.py",
+        "            if is_fast(queue):\n",
+        "            if is_fast(queue) and not queue.is_keeping:\n",
+        f"{KEPT_FREE}::test_of_tasks_so_short_that_a_slot_is_free_at_once_none_is_kept",
+    ),
+    Mutant(
+        "an edit of a queue holds up the dispatcher",
+        "tasks_app/dispatch/keeping.py",
+        "WHERE name = %(queue)s FOR UPDATE SKIP LOCKED)\n  AND",
+        "WHERE name = %(queue)s FOR UPDATE)\n  AND",
+        f"{KEPT_FREE}::test_a_queue_that_is_being_edited_holds_up_no_round",
     ),
 )

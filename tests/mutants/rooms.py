@@ -57,9 +57,9 @@ ROOMS = (
     ),
     Mutant(
         "a share below one slot stops a tenant",
-        "tasks_app/dispatch/backlog.py",
-        "else max(1, self.slots * self.max_share // 100)",
-        "else self.slots * self.max_share // 100",
+        "tasks_app/transitions/picking.py",
+        "greatest(1, {slots} * q.max_share / 100)",
+        "{slots} * q.max_share / 100",
         f"{MAX_SHARE}::test_one_slot_is_anybodys_however_small_the_share",
     ),
     Mutant(

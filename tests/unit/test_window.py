@@ -122,6 +122,12 @@ def test_a_narrow_window_of_slow_tasks_holds_little_that_another_would_wait_for(
     assert window.size(8, 5) - window.size(8, 0) == 5
 
 
+def test_a_narrow_window_of_tasks_of_30_ms_holds_25_ms_of_work() -> None:
+    window, dry = narrowed(slots=8, a_second=260, round_seconds=0.015)
+    assert dry == 0
+    assert window.size(8, 0) <= 8
+
+
 def test_a_narrow_window_of_fast_tasks_never_lets_the_workers_run_dry() -> None:
     window, dry = narrowed(slots=2, a_second=4000, round_seconds=0.05)
     assert dry == 0
