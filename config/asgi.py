@@ -14,7 +14,9 @@ site = get_asgi_application()
 from notifications.cross_origin import CrossOriginReads  # noqa: E402 - needs settings
 from notifications.routing import SocketApplication  # noqa: E402 - as below
 from tasks_app.api.asgi import api_application  # noqa: E402 - needs the apps that `site` sets up
+from tasks_app.garbage import spare_what_stays  # noqa: E402 - called when all is loaded
 
 application = ProtocolTypeRouter(
     {"http": CrossOriginReads(api_application(site)), "websocket": SocketApplication()}
 )
+spare_what_stays()

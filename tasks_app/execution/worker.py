@@ -30,6 +30,7 @@ from tasks_app.execution.keeper import LeaseKeeper, Vitals
 from tasks_app.execution.orders import orders
 from tasks_app.execution.request import hand_back_waiting
 from tasks_app.execution.slots import SlotTable
+from tasks_app.garbage import spare_what_stays
 from tasks_app.hints import read_hints
 from tasks_app.telemetry import logger
 
@@ -67,6 +68,7 @@ class LeaseStep(bootsteps.StartStopStep):
         signals.worker_shutting_down.connect(self._on_shutting_down)
         signals.task_unknown.connect(self._on_unknown)
         kill.become_subreaper()
+        spare_what_stays()
         return self
 
     def start(self, worker: Any) -> None:

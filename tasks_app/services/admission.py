@@ -134,8 +134,7 @@ def _insert(tasks: Sequence[NewTask]) -> dict[uuid.UUID, Sequence[Any]]:
     inserted: dict[uuid.UUID, Sequence[Any]] = {}
     with prepared_cursor() as cursor:
         for chunk in _chunks(ordered):
-            rows = insert_tasks(cursor, chunk, returning=returning)
-            inserted.update((row.id, row.values) for row in rows)
+            inserted |= insert_tasks(cursor, chunk, returning=returning)
     return inserted
 
 

@@ -7,8 +7,10 @@ settings and from the queues' defaults, which are read every few seconds (`queue
 from __future__ import annotations
 
 import uuid
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
@@ -47,6 +49,38 @@ class Origin:
 BY_HAND = Origin()
 
 
+_NOT_TERMS: Final = {"payload", "metadata", "unique", "tags"}
+_terms_of = itemgetter(*sorted(Submission.model_fields.keys() - _NOT_TERMS))
+
+
+class Resolver:
+    """Resolves many submissions: what those on the same terms share is worked out once."""
+
+    def __init__(self, caller: Caller, *, origin: Origin) -> None:
+        self._caller = caller
+        self._origin = origin
+        self._first: dict[Hashable, NewTask] = {}
+
+    def resolve(self, submission: Submission, *, at: str) -> NewTask:
+        """Give the row that a submission asks for; see `resolve`."""
+        said = submission.__dict__
+        terms = (*_terms_of(said), *(said["tags"] or ()))
+        try:
+            first = self._first.get(terms)
+        except TypeError:  # a rule, or a list of addresses
+            return resolve(self._caller, submission, origin=self._origin, at=at)
+        if first is None:
+            task = resolve(self._caller, submission, origin=self._origin, at=at)
+            self._first[terms] = task
+            return task
+        handler = get_handler(submission.type)
+        return first.again(
+            checked_payload(handler, submission.payload, at=at),
+            metadata=submission.metadata or {},
+            unique_key=_live_key(submission),
+        )
+
+
 def resolve(
     caller: Caller, submission: Submission, *, origin: Origin = BY_HAND, at: str = ""
 ) -> NewTask:
@@ -61,7 +95,7 @@ def resolve(
         PayloadTooLarge: more than `max_payload_bytes`.
     """
     handler = get_handler(submission.type)
-    unique, debounce = submission.unique, submission.debounce
+    debounce = submission.debounce
     queue = submission.queue or handler.options.queue
     known = defaults_of(handler, queue=queue)
     return NewTask(
@@ -82,7 +116,7 @@ def resolve(
         max_concurrency=submission.max_concurrency,
         concurrency_strategy=submission.concurrency_strategy or "queue",
         fair_key=submission.fair_key or "",
-        unique_key=unique.key if unique and unique.while_ == "active" else None,
+        unique_key=_live_key(submission),
         debounce_key=debounce.key if debounce else None,
         debounce_seconds=debounce.max_wait if debounce else None,
         webhook_urls=submission.webhooks,
@@ -94,6 +128,11 @@ def resolve(
         traceparent=origin.traceparent,
         submitted_by=caller.actor,
     )
+
+
+def _live_key(submission: Submission) -> str | None:
+    unique = submission.unique
+    return unique.key if unique and unique.while_ == "active" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from tasks_app.errors import QuotaExceeded, RequestError, ValidationFailed
 from tasks_app.selectors import find_task
 from tasks_app.services.admission import Applicant, Submitted, admit
 from tasks_app.services.caller import Caller
-from tasks_app.services.defaults import BY_HAND, Origin, resolve
+from tasks_app.services.defaults import BY_HAND, Origin, Resolver, resolve
 from tasks_app.services.lineage import check_lineage
 from tasks_app.services.submission import Submission
 from tasks_app.transitions import NewTask
@@ -74,7 +74,8 @@ def submit_many(
             was stored.
         QuotaExceeded: atomic and there is no room for all; nothing was stored.
     """
-    resolved = [_resolved(caller, one, number, origin) for number, one in enumerate(submissions)]
+    resolver = Resolver(caller, origin=origin)
+    resolved = [_resolved(resolver, one, number) for number, one in enumerate(submissions)]
     with transaction.atomic():
         if is_atomic:
             _refuse_all(resolved)
@@ -86,12 +87,12 @@ def submit_many(
 
 
 def _resolved(
-    caller: Caller, one: Submission | RequestError, number: int, origin: Origin
+    resolver: Resolver, one: Submission | RequestError, number: int
 ) -> Applicant | RequestError:
     if isinstance(one, RequestError):
         return one
     try:
-        task = resolve(caller, one, origin=origin, at=f"/items/{number}")
+        task = resolver.resolve(one, at=f"/items/{number}")
     except RequestError as error:
         return error
     return Applicant(task=task, unique=one.unique)

@@ -41,7 +41,7 @@ from tasks_app.transitions.operating import cancel_delivered, redrive, request_c
 from tasks_app.transitions.platform import platform_event
 from tasks_app.transitions.purging import clean, purge
 from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
-from tasks_app.transitions.submitting import InsertedTask, NewTask, insert_tasks
+from tasks_app.transitions.submitting import NewTask, insert_tasks
 from tasks_app.transitions.unblocking import START, Unblocked, unblock, unblock_freed
 from tasks_app.transitions.working import (
     Success,
@@ -58,7 +58,6 @@ __all__ = [
     "START",
     "Claim",
     "DispatchedTask",
-    "InsertedTask",
     "LeaseAnswer",
     "Level",
     "NewTask",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -19,9 +19,10 @@ from tasks_app.models.task import new_task_id
 from tasks_app.transitions.sql import event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class NewTask:
-    """A task as submitted, defaults already filled in.
+    """A task as submitted, defaults already filled in. Many on the same terms are made of the first
+    one by `again`, which costs little here and in the statement.
 
     Attributes:
         payload: JSON values.
@@ -34,6 +35,7 @@ class NewTask:
         depth: how many tasks are above it.
         debounce_key: no other task of its tenant and type that waits for its first start has it.
         debounce_seconds: with a key: most seconds by which later submissions may put it off.
+        like: the same for all that are made of one another, and for them alone.
     """
 
     tenant_id: int
@@ -66,49 +68,74 @@ class NewTask:
     schedule: str | None = None
     traceparent: str = ""
     submitted_by: str = ""
+    like: object = field(default_factory=object, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "payload_bytes", len(orjson.dumps(self.payload)))
 
+    def again(
+        self, payload: Any, *, metadata: Mapping[str, Any], unique_key: str | None
+    ) -> NewTask:
+        """Give another task that shares all but what is given here, and its id."""
+        other = object.__new__(NewTask)
+        other.__dict__.update(
+            self.__dict__,
+            id=new_task_id(),
+            payload=payload,
+            payload_bytes=len(orjson.dumps(payload)),
+            metadata=metadata,
+            unique_key=unique_key,
+        )
+        return other
 
-@dataclass(frozen=True, slots=True)
-class InsertedTask:
-    """What the store made of a `NewTask`.
+    def own(self) -> dict[str, Any]:
+        """Give what it shares with no other, for the statement."""
+        own = {"id": self.id, "payload": self.payload, "payload_bytes": self.payload_bytes}
+        if self.metadata:
+            own["metadata"] = self.metadata
+        if self.unique_key is not None:
+            own["unique_key"] = self.unique_key
+        return own
 
-    Attributes:
-        values: of the columns that were asked for.
-    """
+    def terms(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Give what the tasks made of it share, with what each has of its own."""
+        shared = {
+            name: value
+            for name, value in self.__dict__.items()
+            if value is not None and name not in _NOT_SHARED
+        }
+        return shared | {"rows": rows}
 
-    id: uuid.UUID
-    state: str
-    created_at: datetime
-    values: tuple[Any, ...] = ()
 
-
-_COLUMNS = """id uuid, tenant_id bigint, type text, queue text, payload jsonb, max_retry smallint,
-process_timeout int,
-    priority smallint, metadata jsonb, tags text[], retry_policy jsonb, queue_timeout int, run_at
-    timestamptz, delay_seconds double precision, concurrency_key text, max_concurrency int,
-    concurrency_strategy text, fair_key text, unique_key text, webhook_urls jsonb,
+_OWN: Final = "id uuid, payload jsonb, payload_bytes int, metadata jsonb, unique_key text"
+_NOT_SHARED: Final = {"id", "payload", "payload_bytes", "metadata", "unique_key", "like"}
+_SHARED: Final = """tenant_id bigint, type text, queue text, max_retry smallint,
+    process_timeout int, priority smallint, tags text[], retry_policy jsonb, queue_timeout int,
+    run_at timestamptz, delay_seconds double precision, concurrency_key text, max_concurrency int,
+    concurrency_strategy text, fair_key text, webhook_urls jsonb,
     retry_of uuid, parent uuid, schedule text, traceparent text, submitted_by text,
-    payload_bytes int, root uuid, depth smallint, debounce_key text,
-    debounce_seconds double precision"""
-"""Of the fields of `NewTask`, by their names."""
+    root uuid, depth smallint, debounce_key text, debounce_seconds double precision"""
+"""Of the fields of `NewTask`, by their names: those of a task, and those of all on the same terms.
+The second are read once for many."""
 
 _MOVED = ("id", "tenant_id", "event_seq", "state", "epoch", "attempt", "updated_at", "queue",
     "submitted_by")  # fmt: skip
 """What the event and the bell need."""
 
 
+_MISSED: Final = "CASE WHEN count(*) < %(count)s THEN coalesce(array_agg(m.id), '{}') END"
+
+
 @cache
 def _submit(returning: tuple[str, ...]) -> str:
     moved = ", ".join(f"t.{name}" for name in dict.fromkeys((*_MOVED, *returning)))
-    shown = "".join(f", m.{name}" for name in returning)
+    shown = ", ".join(f"m.{name}" for name in ("id", *returning)) if returning else _MISSED
     return f"""
 WITH incoming AS (
-    SELECT r.*, greatest(taskmill_now(), coalesce(r.run_at, taskmill_now() + make_interval(secs =>
-        coalesce(r.delay_seconds, 0)))) AS start
-    FROM json_to_recordset(%(rows)s::json) AS r({_COLUMNS})
+    SELECT r.*, s.*, greatest(taskmill_now(), coalesce(s.run_at, taskmill_now() + make_interval(
+        secs => coalesce(s.delay_seconds, 0)))) AS start
+    FROM json_to_recordset(%(tasks)s::json) AS s({_SHARED}, rows json)
+    CROSS JOIN LATERAL json_to_recordset(s.rows) AS r({_OWN})
 ), moved AS (
     INSERT INTO taskmill_task AS t
         (id, tenant_id, type, queue, priority, state, version, event_seq, payload, metadata, tags,
@@ -122,7 +149,7 @@ WITH incoming AS (
          submitted_by, payload_bytes, root, depth, debounce_key, debounce_until)
     SELECT i.id, i.tenant_id, i.type, i.queue, i.priority, CASE WHEN i.start > taskmill_now() THEN
         'scheduled' ELSE 'queued' END,
-         1, 1, i.payload, i.metadata, i.tags, 0, '',
+         1, 1, i.payload, coalesce(i.metadata, '{{}}'), i.tags, 0, '',
          i.max_retry, i.retry_policy, 0, 0, 0, 0, 0, 0, 0, 0,
          taskmill_now(), taskmill_now(), i.start, CASE WHEN i.start <= taskmill_now() THEN i.start
              END, i.queue_timeout,
@@ -135,16 +162,15 @@ WITH incoming AS (
     ON CONFLICT DO NOTHING
     RETURNING {moved}
 ), {event(kind="'task.created'", from_state="NULL", actor="m.submitted_by")}
-SELECT m.id, m.state, m.updated_at,
-       (SELECT count(pg_notify('taskmill_dispatch', q.queue))
-        FROM (SELECT DISTINCT queue FROM moved WHERE state = 'queued') q){shown}
+SELECT (SELECT count(pg_notify('taskmill_dispatch', q.queue))
+        FROM (SELECT DISTINCT queue FROM moved WHERE state = 'queued') q), {shown}
 FROM moved m
 """  # noqa: S608 - built from constants
 
 
 def insert_tasks(
     cursor: Cursor, tasks: Sequence[NewTask], *, returning: tuple[str, ...] = ()
-) -> list[InsertedTask]:
+) -> dict[uuid.UUID, tuple[Any, ...]]:
     """Insert tasks with their first events in one statement, and ring for the dispatcher at commit.
 
     Args:
@@ -153,8 +179,9 @@ def insert_tasks(
             text of each statement is kept.
 
     Returns:
-        The inserted ones, in no order. A task whose unique key is held by a live task, or whose
-        debounce key by one that waits (or by one before it in `tasks`), is missing.
+        The ids of the inserted ones with the values asked for. A task whose unique key is held by
+        a live task, or whose debounce key by one that waits (or by one before it in `tasks`), is
+        missing.
 
     Concurrency: the unique indexes arbitrate; who comes second waits for the first's commit.
 
@@ -162,5 +189,13 @@ def insert_tasks(
         DataError: a payload holds what jsonb cannot store (NUL characters); callers refuse these
             before.
     """
-    cursor.execute(_submit(returning), {"rows": orjson.dumps(list(tasks)).decode()})
-    return [InsertedTask(row[0], row[1], row[2], tuple(row[4:])) for row in cursor.fetchall()]
+    alike: dict[int, tuple[NewTask, list[dict[str, Any]]]] = {}
+    for task in tasks:
+        alike.setdefault(id(task.like), (task, []))[1].append(task.own())
+    terms = [first.terms(rows) for first, rows in alike.values()]
+    values = {"tasks": orjson.dumps(terms).decode(), "count": len(tasks)}
+    cursor.execute(_submit(returning), values)
+    if returning:
+        return {row[1]: tuple(row[2:]) for row in cursor.fetchall()}
+    [(_, found)] = cursor.fetchall()
+    return dict.fromkeys([task.id for task in tasks] if found is None else found, ())

@@ -304,6 +304,50 @@ def test_a_bulk_submission_takes_every_item_in_order(api: Api) -> None:
     assert payloads == list(range(2500))
 
 
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"priority": 3},
+    {"priority": 3, "queue": "other"},
+    {"max_retry": 0, "process_timeout": 5, "queue_timeout": 7},
+    {"tags": ["a"]},
+    {"tags": ["a", "b"]},
+    {"metadata": {"of": 1}},
+    {"metadata": {"of": 2}},
+    {"unique": {"key": "KEY"}},
+    {"unique": {"key": "KEY", "while": "ttl", "ttl": 60}},
+    {"debounce": {"key": "KEY", "wait": 5, "max_wait": 60}},
+    {"concurrency_key": "k", "max_concurrency": 2},
+    {"concurrency_key": "k", "max_concurrency": 2, "concurrency_strategy": "cancel_newest"},
+    {"fair_key": "f"},
+    {"delay": 60},
+    {"run_at": "2099-01-01T00:00:00Z"},
+    {"retry": {"policy": "never"}},
+    {"webhook_urls": ["https://example.org/a"]},
+    {"webhook_url": "https://example.org/b"},
+]
+DIFFERS = {"id", "tenant_id", "created_at", "updated_at", "run_at", "queued_at", "queue_deadline"}
+DIFFERS |= {"debounce_until", "submitted_by"}
+
+
+def test_each_item_of_a_bulk_submission_is_stored_as_if_it_came_alone(api: Api) -> None:
+    items = [
+        {"type": "tests.echo", "payload": {"round": number}}
+        | orjson.loads(orjson.dumps(options).replace(b"KEY", b"%d" % (number * 100 + place)))
+        for number in range(3)
+        for place, options in enumerate(OPTIONS)
+    ]
+    several = api.post("/tasks/bulk", {"items": items}).json()
+    assert several["accepted"] == len(items)
+    other = Api(make_key(make_tenant("other")))
+    for item, of_many in zip(items, several["results"], strict=True):
+        alone = other.post("/tasks", item).json()
+        rows = [Task.objects.filter(id=one["id"]).values().get() for one in (of_many, alone)]
+        for row in rows:
+            row["is_late"] = row["run_at"] > row["created_at"]
+        one, two = ({name: row[name] for name in row.keys() - DIFFERS} for row in rows)
+        assert one == two, item
+
+
 def test_a_bulk_submission_tells_what_became_of_each_item(api: Api) -> None:
     live = str(make_task(make_tenant("acme"), unique_key="u"))
     items = [

@@ -130,7 +130,7 @@ class Protocol(RuleBasedStateMachine):
         )
         inserted = transitions.insert_tasks(self.cursor, [new])
         is_new = self.reference.submit(task_id, **task)
-        assert [one.id for one in inserted] == ([task_id] if is_new else [])
+        assert list(inserted) == ([task_id] if is_new else [])
         if not is_new:
             self.seen["unique submit refused"] += 1
             return None

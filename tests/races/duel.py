@@ -78,7 +78,7 @@ class Arena:
             **options,
         )
         [made] = transitions.insert_tasks(self.watcher.cursor(), [new])
-        return made.id
+        return made
 
     def dispatched(self) -> transitions.DispatchedTask:
         """Submit a task and give its hint."""
@@ -228,7 +228,6 @@ def submitting(arena: Arena, unique_key: str) -> Operation:
             process_timeout=60,
             unique_key=unique_key,
         )
-        made = transitions.insert_tasks(cursor, [new])
-        return made[0].id if made else None
+        return next(iter(transitions.insert_tasks(cursor, [new])), None)
 
     return submit

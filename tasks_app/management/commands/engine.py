@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tasks_app.conf import TasksConf, conf
 from tasks_app.engine_loops import EngineLoop, engine_loops
+from tasks_app.garbage import spare_what_stays
 from tasks_app.loops import Loop, Stop
 from tasks_app.telemetry import logger
 
@@ -69,6 +70,7 @@ def run_loops(loops: list[Loop], stop: Stop) -> None:
     threads = [
         threading.Thread(target=loop.run, name=loop.work.name, daemon=True) for loop in loops
     ]
+    spare_what_stays()
     for thread in threads:
         thread.start()
     log.info("the engine runs", loops=[loop.work.name for loop in loops])

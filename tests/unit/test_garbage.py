@@ -1,0 +1,29 @@
+"""What long processes tell the garbage collector."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Final
+
+_SCRIPT: Final = """
+import gc, weakref
+from tasks_app.garbage import spare_what_stays
+spare_what_stays()
+class Ring:
+    pass
+ring = Ring()
+ring.me = ring
+gone = weakref.ref(ring)
+del ring
+spared = gc.get_freeze_count()
+kept = [[] for _ in range(50_000)]
+print(spared > 1_000, gone() is None)
+"""
+
+
+def test_what_stays_is_spared_and_new_garbage_is_still_collected() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["True", "True"]
