@@ -5,6 +5,7 @@ each.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.db import connection
 
 from tasks_app import transitions
 from tasks_app.dispatch import bundles
-from tasks_app.dispatch.publish import make_publisher
+from tasks_app.dispatch.publish import Publisher, make_publisher
 from tasks_app.models import Attempt, Event
 from tests.engines import dispatcher, new_queue
 from tests.factories import make_task, make_tenant, task_state
@@ -23,7 +24,10 @@ from tests.protocol.checkers import read_history, violations
 class Members:
     """Tasks `test.member`, named a, b, c ... in the order in which they were sent."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, *, make_publisher: Callable[[], Publisher] = make_publisher
+    ) -> None:
+        self._make_publisher = make_publisher
         self.ledger = directory / "ledger"
         self.gate = directory / "gate"
         self.queue = new_queue()
@@ -51,7 +55,7 @@ class Members:
             tasks, _ = transitions.dispatch(cursor, queue=self.queue, room=len(does))
         assert [task.id for task in tasks] == list(self.ids.values())[-len(does) :]
         sent = [bundles.Bundle([one], alone) for one in tasks] if alone else [bundles.Bundle(tasks)]
-        publisher = make_publisher()
+        publisher = self._make_publisher()
         publisher.open()
         publisher.publish(sent)
         publisher.close()

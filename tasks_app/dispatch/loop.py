@@ -25,6 +25,7 @@ from tasks_app.dispatch.backlog import (
 )
 from tasks_app.dispatch.bundles import (
     MEASURE_SECONDS,
+    MEASURE_SOONEST_SECONDS,
     Bundle,
     bundle,
     declared_sizes,
@@ -90,6 +91,7 @@ class DispatchWork:
         self._is_declared = False
         self._sizes: dict[str, int] = {}
         self._measure_at = 0.0
+        self._measure_rest = MEASURE_SOONEST_SECONDS
         self._paces = Paces()
         self._sharing = Sharing(settings)
         self._keeping = Keeping(is_on=settings.free_slot_of > 0)
@@ -113,11 +115,11 @@ class DispatchWork:
             slots = {queue.name: queue.slots for queue in ready}
             is_worth = len(sending.batch) >= LEAST_TO_BUNDLE
             if is_worth:
-                self._measure(turn)
+                self._measure(turn, sending.batch)
             most = self._settings.bundle_most if is_worth else 1
             bundles = bundle(sending.batch, self._sizes, slots, most=most)
             self._publish(turn.connection, bundles, counts)
-            self._measure(turn)
+            self._measure(turn, sending.batch)
         if sending.parked:
             self._unblocking.soon(started)
         if monotonic() >= self._stamp_at:
@@ -205,14 +207,20 @@ class DispatchWork:
                 sending.parked += taken.moved - len(taken.hints)
         return sending
 
-    def _measure(self, turn: Turn) -> None:
+    def _measure(self, turn: Turn, batch: Sequence[DispatchedTask]) -> None:
         """Learn now and then how many tasks of each type may go together: before a batch that
         needs to know, after one that would wait for it.
         """
         if self._is_bundling and monotonic() >= self._measure_at:
             cursor = turn.connection.cursor()
             self._sizes = measure_sizes(cursor) | declared_sizes(all_handlers())
-            self._measure_at = monotonic() + MEASURE_SECONDS
+            rest = MEASURE_SECONDS
+            if all(task.type in self._sizes for task in batch):
+                self._measure_rest = MEASURE_SOONEST_SECONDS
+            else:
+                rest = self._measure_rest
+                self._measure_rest = min(2 * rest, MEASURE_SECONDS)
+            self._measure_at = monotonic() + rest
 
     def _publish(
         self, connection: Connection, bundles: Sequence[Bundle], counts: Counter[str]

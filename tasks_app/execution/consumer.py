@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 from django.db import Error
 
+from tasks_app.execution.request import take_in
 from tasks_app.telemetry import logger
 
 log = logger(__name__)
@@ -14,6 +16,9 @@ log = logger(__name__)
 
 class Consumer(CeleryConsumer):
     """Outlives what ends the worker with Celery's own: a lost Valkey, a database that is away."""
+
+    def __init__(self, on_task_request: Any, *args: Any, **options: Any) -> None:
+        super().__init__(partial(take_in, on_task_request), *args, **options)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Let go of the lost connection, so that the caller connects anew.

@@ -3,14 +3,15 @@ strategy that takes messages in.
 
 Messages whose tasks may go together do not wait for a slot one behind the other: the first that
 waits takes in those that come after it, and they are one request to the pool. So a trickle of short
-tasks costs a claim and a write for each request, not for each message. A worker with free slots
-joins nothing, and nothing is delayed for it. Source: docs/adr/0019-bundles.md.
+tasks costs a claim and a write for each request, not for each message. A request goes to a free
+slot once the messages that came with it are read; nothing waits for those that have not come.
+Source: docs/adr/0019-bundles.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # stubs lack it
 from celery.exceptions import Retry
@@ -19,6 +20,7 @@ from celery.worker.request import Request
 from celery.worker.state import revoked as revoked_ids
 from celery.worker.state import task_ready
 from celery.worker.strategy import default
+from kombu.asynchronous import get_event_loop
 from typing_extensions import override
 
 from tasks_app.conf import conf
@@ -28,6 +30,9 @@ from tasks_app.telemetry import logger
 
 log = logger(__name__)
 celery_log = get_logger(__name__)
+
+MOST_TURNS: Final = 20
+"""Turns of the loop, so messages, for which a request waits at most: some milliseconds."""
 
 
 class AttemptFailed(Exception):
@@ -66,6 +71,11 @@ class PlatformRequest(Request):
         self.hints += hints
         self._is_rewritten = True
         return True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others may join it: it waits here, and was not handed back."""
+        return self in _waiting.get(self.type, ())
 
     @override
     def revoked(self) -> bool:
@@ -122,6 +132,34 @@ _waiting: dict[str, list[PlatformRequest]] = {}
 """The requests of each type that wait for a slot and that the broker does not keep; messages join
 the last one. Touched by Celery's loop, and at the end of the worker.
 """
+
+
+def take_in(process: Callable[[Request], None], request: Request) -> None:
+    """Have a request wait for a slot once all messages that have come with it are read: those that
+    may join it do.
+
+    Args:
+        process: Celery's way from here to the pool.
+    """
+    hub = get_event_loop()
+    if hub is not None and isinstance(request, PlatformRequest) and request.is_open:
+        hub.call_soon(_process_later, hub, process, request, 0, MOST_TURNS)
+    else:
+        process(request)
+
+
+def _process_later(
+    hub: Any, process: Callable[[Request], None], request: PlatformRequest, known: int, turns: int
+) -> None:
+    """Go on where nothing has joined in the last turn of the loop, unless the hints were handed
+    back meanwhile.
+    """
+    if not request.is_open:
+        return
+    if len(request.hints) > known and turns:
+        hub.call_soon(_process_later, hub, process, request, len(request.hints), turns - 1)
+    else:
+        process(request)
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tasks_app import transitions
 from tasks_app.dispatch.bundles import MOST_IN_BUNDLE, Bundle, measure_sizes
 from tasks_app.models import Attempt, Task
 from tests import task_handlers  # noqa: F401 - registers the types
-from tests.engines import dispatcher, new_queue, read_hints
+from tests.engines import Dispatcher, dispatcher, new_queue, read_hints
 from tests.factories import make_task, make_tenant, make_worker, task_state
 from tests.processes import running_worker, wait_for
 from tests.protocol.checkers import read_history, violations
@@ -50,6 +51,25 @@ def test_only_types_that_were_fast_and_well_lately_travel_together() -> None:
     assert sizes() == {"demo.echo": 2}
     run_one(0.001, outcome="lost")
     assert sizes() == {}
+
+
+def test_a_type_that_has_just_become_known_travels_together_soon(valkey: Any) -> None:
+    tenant, queue = make_tenant("default"), new_queue()
+    make_worker(queue, slots=1)
+
+    def messages(one: Dispatcher) -> int:
+        for _ in range(8):
+            make_task(tenant, type="demo.echo", queue=queue, payload={"n": 1})
+        sleep(0.15)
+        counts = one.round().counts
+        assert counts["dispatched"] == 8
+        return counts["messages"]
+
+    with dispatcher(window_least=100) as one:
+        assert messages(one) == 8
+        for _ in range(20):
+            run_one(0.001)
+        assert messages(one) < 8
 
 
 def test_a_backlog_of_fast_tasks_leaves_in_few_messages_and_each_task_keeps_its_history(

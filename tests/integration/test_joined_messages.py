@@ -1,7 +1,10 @@
-"""Messages of short tasks that wait in a real worker for its one slot are taken together."""
+"""Messages of short tasks that wait in a real worker for its one slot, or that come at once, are
+taken together.
+"""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,12 @@ import redis
 from celery.result import AsyncResult
 from django.conf import settings
 
+from tasks_app.dispatch.rabbitmq import RabbitPublisher
 from tasks_app.models import Event
+from tests.engines import broker_queue
 from tests.members import Members
 from tests.processes import Process, running_worker, wait_for
+from tests.rabbitmq import RabbitMQ
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,6 +74,30 @@ def test_they_are_claimed_in_one_statement_and_each_runs_once(
         f"{name} begin" for name in "abcde"
     ]
     assert members.is_legal()
+
+
+def test_those_that_come_at_once_to_a_free_slot_are_taken_together(
+    valkey: Any, tmp_path: Path, rabbitmq: RabbitMQ
+) -> None:
+    def make_publisher() -> RabbitPublisher:
+        return RabbitPublisher(
+            [rabbitmq.url],
+            queue_of=lambda name: broker_queue("amqp://", name),
+            timeout_seconds=5.0,
+        )
+
+    members = Members(tmp_path, make_publisher=make_publisher)
+    with running_worker(
+        queues=members.queue,
+        concurrency=1,
+        BROKER_URL=rabbitmq.url,
+        TASKMILL_LEASE_SECONDS="600",
+    ) as worker:
+        worker.popen.send_signal(signal.SIGSTOP)
+        members.send("end", "end", "end", "end", alone=10)
+        worker.popen.send_signal(signal.SIGCONT)
+        members.wait_until(a="success", b="success", c="success", d="success")
+    assert claims(members) == ["abcd"]
 
 
 def test_no_more_than_a_message_allows(

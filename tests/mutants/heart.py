@@ -145,6 +145,13 @@ HEART = (
         f"{JOINED}::test_they_are_claimed_in_one_statement_and_each_runs_once",
     ),
     Mutant(
+        "the first of several messages goes before the others are read",
+        REQUEST,
+        "    if len(request.hints) > known and turns:\n",
+        "    if not turns:\n",
+        f"{JOINED}::test_those_that_come_at_once_to_a_free_slot_are_taken_together",
+    ),
+    Mutant(
         "more messages join than may",
         REQUEST,
         "has_room = len(self.hints) + len(hints) <= most",
