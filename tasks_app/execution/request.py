@@ -11,6 +11,7 @@ Source: docs/adr/0019-bundles.md.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # stubs lack it
@@ -23,6 +24,7 @@ from celery.worker.strategy import default
 from kombu.asynchronous import get_event_loop
 from typing_extensions import override
 
+from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.execution.orders import orders
 from tasks_app.hints import TOGETHER, read_body, read_hints, write_hints
@@ -33,6 +35,13 @@ celery_log = get_logger(__name__)
 
 MOST_TURNS: Final = 20
 """Turns of the loop, so messages, for which a request waits at most: some milliseconds."""
+
+
+TURN_SECONDS: Final = 0.0005
+"""Such a turn is that long where nothing more comes."""
+
+AT_ONCE_SECONDS: Final = 0.002
+"""Messages that follow one another so closely come at once."""
 
 
 class AttemptFailed(Exception):
@@ -134,16 +143,37 @@ the last one. Touched by Celery's loop, and at the end of the worker.
 """
 
 
+class _Arrivals:
+    """When messages come, by the monotonic clock.
+
+    Attributes:
+        gap_seconds: between the last one and the one before it.
+    """
+
+    def __init__(self) -> None:
+        self._last = -inf
+        self.gap_seconds = inf
+
+    def note(self) -> None:
+        now = monotonic()
+        self.gap_seconds, self._last = now - self._last, now
+
+
+_arrivals = _Arrivals()
+
+
 def take_in(process: Callable[[Request], None], request: Request) -> None:
     """Have a request wait for a slot once all messages that have come with it are read: those that
-    may join it do.
+    may join it do. One that comes alone waits for nothing.
 
     Args:
         process: Celery's way from here to the pool.
     """
     hub = get_event_loop()
     if hub is not None and isinstance(request, PlatformRequest) and request.is_open:
-        hub.call_soon(_process_later, hub, process, request, 0, MOST_TURNS)
+        turn = TURN_SECONDS if _arrivals.gap_seconds < AT_ONCE_SECONDS else 0
+        known = len(request.hints)
+        hub.call_later(turn, _process_later, hub, process, request, known, MOST_TURNS)
     else:
         process(request)
 
@@ -153,11 +183,15 @@ def _process_later(
 ) -> None:
     """Go on where nothing has joined in the last turn of the loop, unless the hints were handed
     back meanwhile.
+
+    What is due at once runs in the next turn before the loop looks for events; `call_soon` would
+    wait for one of those, up to a second.
     """
     if not request.is_open:
         return
     if len(request.hints) > known and turns:
-        hub.call_soon(_process_later, hub, process, request, len(request.hints), turns - 1)
+        known = len(request.hints)
+        hub.call_later(TURN_SECONDS, _process_later, hub, process, request, known, turns - 1)
     else:
         process(request)
 
@@ -173,6 +207,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
     def receive(
         message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any
     ) -> None:
+        _arrivals.note()
         waiting = _waiting.get(task.name)
         if waiting and waiting[-1].join(message):
             ack(celery_log, consumer.connection_errors)

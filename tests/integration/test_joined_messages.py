@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from celery.result import AsyncResult
 from django.conf import settings
 
 from tasks_app.dispatch.rabbitmq import RabbitPublisher
-from tasks_app.models import Event
+from tasks_app.models import Event, Task
 from tests.engines import broker_queue
 from tests.members import Members
 from tests.processes import Process, running_worker, wait_for
 from tests.rabbitmq import RabbitMQ
 
 pytestmark = pytest.mark.django_db(transaction=True)
+IDLE_LOOP_SECONDS = 1.0
+"""Celery's loop looks up so much later where nothing happens."""
 
 
 @pytest.fixture
@@ -76,9 +79,8 @@ def test_they_are_claimed_in_one_statement_and_each_runs_once(
     assert members.is_legal()
 
 
-def test_those_that_come_at_once_to_a_free_slot_are_taken_together(
-    valkey: Any, tmp_path: Path, rabbitmq: RabbitMQ
-) -> None:
+@pytest.fixture
+def of_rabbitmq(valkey: Any, tmp_path: Path, rabbitmq: RabbitMQ) -> Members:
     def make_publisher() -> RabbitPublisher:
         return RabbitPublisher(
             [rabbitmq.url],
@@ -86,18 +88,41 @@ def test_those_that_come_at_once_to_a_free_slot_are_taken_together(
             timeout_seconds=5.0,
         )
 
-    members = Members(tmp_path, make_publisher=make_publisher)
-    with running_worker(
+    return Members(tmp_path, make_publisher=make_publisher)
+
+
+def idle_worker(
+    members: Members, rabbitmq: RabbitMQ, *, concurrency: int
+) -> AbstractContextManager[Process]:
+    return running_worker(
         queues=members.queue,
-        concurrency=1,
+        concurrency=concurrency,
         BROKER_URL=rabbitmq.url,
         TASKMILL_LEASE_SECONDS="600",
-    ) as worker:
+    )
+
+
+def test_those_that_come_at_once_to_free_slots_are_taken_together(
+    of_rabbitmq: Members, rabbitmq: RabbitMQ
+) -> None:
+    with idle_worker(of_rabbitmq, rabbitmq, concurrency=4) as worker:
         worker.popen.send_signal(signal.SIGSTOP)
-        members.send("end", "end", "end", "end", alone=10)
+        of_rabbitmq.send(*["end"] * 8, alone=10)
         worker.popen.send_signal(signal.SIGCONT)
-        members.wait_until(a="success", b="success", c="success", d="success")
-    assert claims(members) == ["abcd"]
+        of_rabbitmq.wait_until(**dict.fromkeys("abcdefgh", "success"))
+    assert len(claims(of_rabbitmq)) <= 3
+
+
+def test_one_that_comes_alone_to_an_idle_worker_waits_for_no_other_event(
+    of_rabbitmq: Members, rabbitmq: RabbitMQ
+) -> None:
+    with idle_worker(of_rabbitmq, rabbitmq, concurrency=1):
+        for name in "abcdefgh":
+            of_rabbitmq.send("end", alone=10)
+            of_rabbitmq.wait_until(**{name: "success"})
+    found = Task.objects.filter(id__in=of_rabbitmq.ids.values())
+    waits = sorted((one.started_at - one.dispatched_at).total_seconds() for one in found)
+    assert waits[len(waits) // 2] < IDLE_LOOP_SECONDS / 2
 
 
 def test_no_more_than_a_message_allows(

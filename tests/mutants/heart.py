@@ -147,9 +147,16 @@ HEART = (
     Mutant(
         "the first of several messages goes before the others are read",
         REQUEST,
-        "    if len(request.hints) > known and turns:\n",
-        "    if not turns:\n",
-        f"{JOINED}::test_those_that_come_at_once_to_a_free_slot_are_taken_together",
+        "turn = TURN_SECONDS if _arrivals.gap_seconds < AT_ONCE_SECONDS else 0",
+        "return process(request)",
+        f"{JOINED}::test_those_that_come_at_once_to_free_slots_are_taken_together",
+    ),
+    Mutant(
+        "a message that comes alone waits for others",
+        REQUEST,
+        "turn = TURN_SECONDS if _arrivals.gap_seconds < AT_ONCE_SECONDS else 0",
+        "turn = 1.0",
+        f"{JOINED}::test_one_that_comes_alone_to_an_idle_worker_waits_for_no_other_event",
     ),
     Mutant(
         "more messages join than may",
