@@ -1,14 +1,20 @@
-"""What tests of limits share: a queue with a worker, and tasks parked by many rules."""
+"""What tests of limits and shares have in common: a queue with a worker, tasks of tenants in it,
+and tasks parked by many rules.
+"""
 
 from __future__ import annotations
 
+import uuid
+from collections import Counter
 from collections.abc import Collection
+from typing import Any
 
 from django.db import connection
 
-from tasks_app.models import Tenant
-from tests.engines import new_queue
-from tests.factories import make_worker
+from tasks_app.models import Task, Tenant
+from tasks_app.states import UNDER_WAY
+from tests.engines import Dispatcher, new_queue
+from tests.factories import make_task, make_worker
 
 _PARK_MANY = """
 INSERT INTO taskmill_task (id, tenant_id, type, queue, priority, state, version, event_seq, payload,
@@ -42,3 +48,20 @@ def park_many(tenant: Tenant, *, keys: int, each: int = 1, with_room: Collection
     with connection.cursor() as cursor:
         cursor.execute(_PARK_MANY, values)
         cursor.execute("ANALYZE taskmill_task")
+
+
+def many(count: int, tenant: Tenant, queue: str, **fields: Any) -> list[uuid.UUID]:
+    """Make so many tasks of a tenant in a queue."""
+    return [make_task(tenant, queue=queue, **fields) for _ in range(count)]
+
+
+def out(queue: str) -> Counter[str]:
+    """Count what the tenants have handed out or running."""
+    rows = Task.objects.filter(queue=queue, state__in=UNDER_WAY)
+    return Counter(rows.values_list("tenant__slug", flat=True))
+
+
+def rounds(bench: Dispatcher, number: int = 3) -> None:
+    """Have the dispatcher run some rounds."""
+    for _ in range(number):
+        bench.round()

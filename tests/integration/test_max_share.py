@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from math import inf
 from typing import Any
 
@@ -13,18 +12,17 @@ from django.test import Client
 from tasks_app import transitions
 from tasks_app.conf import conf
 from tasks_app.dispatch.loop import make_work
-from tasks_app.models import Queue, Task, Tenant
+from tasks_app.models import Queue, Task
 from tasks_app.selectors import waiting_reasons
 from tasks_app.transitions import flows
 from tests.attempts import succeed_one
 from tests.engines import Dispatcher, new_queue, running_loop
 from tests.factories import claim, make_key, make_task, make_tenant, task_state
 from tests.integration.api_client import Api, pointers
-from tests.parking import served_queue
+from tests.parking import many, out, rounds, served_queue
 from tests.processes import running_worker, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
-OUT = ("dispatched", "running", "cancelling")
 
 
 @pytest.fixture
@@ -33,21 +31,6 @@ def queue() -> str:
     name = served_queue(slots=8)
     Queue.objects.create(name=name, max_share=75)
     return name
-
-
-def many(count: int, tenant: Tenant, queue: str, **fields: Any) -> list[Any]:
-    return [make_task(tenant, queue=queue, **fields) for _ in range(count)]
-
-
-def out(queue: str) -> Counter[str]:
-    """Count what the tenants have handed out or running."""
-    rows = Task.objects.filter(queue=queue, state__in=OUT)
-    return Counter(rows.values_list("tenant__slug", flat=True))
-
-
-def rounds(bench: Dispatcher, number: int = 3) -> None:
-    for _ in range(number):
-        bench.round()
 
 
 def test_a_tenant_alone_leaves_the_slots_free_that_it_may_not_hold(

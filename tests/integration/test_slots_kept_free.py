@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -18,37 +16,23 @@ from tasks_app.maintenance.canary import SendCanaries
 from tasks_app.models import Queue, Task, Tenant
 from tasks_app.selectors.canaries import CANARY_TENANT
 from tasks_app.selectors.serving import held_by_shares
+from tasks_app.states import UNDER_WAY
 from tests.engines import Dispatcher, dispatcher, new_queue, running_loop
 from tests.factories import claim, make_key, make_task, make_tenant, task_state
 from tests.integration.api_client import Api
-from tests.parking import served_queue
+from tests.parking import many, out, rounds, served_queue
 from tests.processes import running_worker, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
-OUT = ("dispatched", "running", "cancelling")
-
-
-def many(count: int, tenant: Tenant, queue: str, **fields: Any) -> list[uuid.UUID]:
-    return [make_task(tenant, queue=queue, **fields) for _ in range(count)]
-
-
-def out(queue: str) -> Counter[str]:
-    """Count what the tenants have handed out or running."""
-    rows = Task.objects.filter(queue=queue, state__in=OUT)
-    return Counter(rows.values_list("tenant__slug", flat=True))
-
-
-def rounds(bench: Dispatcher, number: int = 3) -> None:
-    for _ in range(number):
-        bench.round()
 
 
 def end(queue: str, tenant: Tenant, count: int) -> None:
     """End tasks that are out."""
-    live = Task.objects.filter(queue=queue, tenant=tenant, state__in=OUT).values_list("id")[:count]
+    live = Task.objects.filter(queue=queue, tenant=tenant, state__in=UNDER_WAY)
+    ids = [row[0] for row in live.values_list("id")[:count]]
     ended = {"state": "success", "finished_at": timezone.now(), "progress": 100}
     freed: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None, "run_deadline": None}
-    Task.objects.filter(id__in=[row[0] for row in live]).update(**ended, **freed)
+    Task.objects.filter(id__in=ids).update(**ended, **freed)
 
 
 def share(bench: Dispatcher, queue: str, **fields: Any) -> tuple[Tenant, Tenant]:
