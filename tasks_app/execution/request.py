@@ -36,7 +36,6 @@ celery_log = get_logger(__name__)
 MOST_TURNS: Final = 20
 """Turns of the loop, so messages, for which a request waits at most: some milliseconds."""
 
-
 TURN_SECONDS: Final = 0.0005
 """Such a turn is that long where nothing more comes."""
 

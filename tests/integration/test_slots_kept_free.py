@@ -129,6 +129,20 @@ def test_where_no_slot_is_kept_free(
     with dispatcher(**settings) as bench:
         share(bench, queue)
     assert out(queue)["noisy"] > slots
+    assert (Queue.objects.get(name=queue).shared_until is None) == bool(settings or columns)
+
+
+def test_a_queue_that_goes_over_to_an_order_by_time_keeps_none_free_and_keeps_its_order(
+    bench: Dispatcher,
+) -> None:
+    queue = served_queue(slots=8)
+    noisy, _ = share(bench, queue)
+    Queue.objects.filter(name=queue).update(order="oldest")
+    rounds(bench)
+    assert out(queue)["noisy"] > 7
+    last = Task.objects.filter(queue=queue, state="queued").latest("id")
+    told = Api(make_key(noisy)).get(f"/tasks/{last.id}").json()["waiting"]
+    assert "share_limit" not in [one["reason"] for one in told]
 
 
 def test_of_one_tenant_no_slot_is_kept_free_though_its_fair_keys_share(bench: Dispatcher) -> None:
