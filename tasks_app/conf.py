@@ -114,17 +114,17 @@ class TasksConf:
         most=10_000,
     )
     window_most: int = setting(
-        1000,
+        2000,
         "Most tasks handed to the broker ahead of the workers of one queue.",
         least=1,
         most=100_000,
     )
     bundle_most: int = setting(
-        100,
+        250,
         "Most short tasks together: in the engine those of one message, in a worker those that it "
         "claims and finishes in one statement; 1 for each alone.",
         least=1,
-        most=100,
+        most=250,
     )
     ageing_seconds: float = setting(
         60.0,

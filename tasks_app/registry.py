@@ -33,7 +33,7 @@ QUEUE_PATTERN: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,99}$")
 MAX_TYPE_LENGTH: Final = 100
 MAX_TIMEOUT_SECONDS: Final = 604_800
 MAX_CONCURRENCY: Final = 1_000_000
-MAX_BUNDLE: Final = 100
+MAX_BUNDLE: Final = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +248,7 @@ def handler(
         queue_timeout: seconds a task may wait for its first start, 1 to 604,800.
         concurrency: most tasks of the type handed out or running at a time, 1 to 1,000,000.
         rate: most tasks of the type handed out in any such time: `10/min`, `1000/s`, `100/15min`.
-        bundle: most tasks of the type that a worker process takes at a time, 1 to 100; by default
+        bundle: most tasks of the type that a worker process takes at a time, 1 to 250; by default
             as many as it runs in about 40 ms. 1 where what is done twice after a crash matters
             more than speed.
 

@@ -45,21 +45,30 @@ class Bundle:
 _RUN_TIMES = """
 WITH newest AS (SELECT task_id, finished_at - started_at AS took, outcome
                 FROM taskmill_attempt ORDER BY id DESC LIMIT 300)
-SELECT t.type, percentile_disc(0.9) WITHIN GROUP (ORDER BY extract(epoch FROM n.took))::float8
+SELECT t.type, percentile_disc(0.9) WITHIN GROUP (ORDER BY extract(epoch FROM n.took))::float8,
+    bool_and(n.outcome IN ('success', 'failed'))
 FROM newest n JOIN taskmill_task t ON t.id = n.task_id
 GROUP BY t.type
-HAVING count(*) >= %(least)s AND bool_and(n.outcome IN ('success', 'failed'))
+HAVING count(*) >= %(least)s OR NOT bool_and(n.outcome IN ('success', 'failed'))
 """
 
 
-def measure_sizes(cursor: Cursor) -> dict[str, int]:
-    """Give the tasks per message of each type that ran lately, from nine tenths of its run times.
+def measure_sizes(cursor: Cursor, known: Mapping[str, int]) -> dict[str, int]:
+    """Give the tasks per message of each type, from nine tenths of the run times of those that ran
+    lately.
 
-    Types with few samples, and types of which an attempt was lost, timed out, cancelled or handed
-    back among the newest 300, travel alone.
+    Types of which an attempt was lost, timed out, cancelled or handed back among the newest 300
+    travel alone, and so do types with few samples of which nothing is known from before.
+
+    Args:
+        known: what was measured before.
     """
     cursor.execute(_RUN_TIMES, {"least": LEAST_SAMPLES})
-    return {task_type: size_for(seconds) for task_type, seconds in cursor.fetchall()}
+    measured = {
+        task_type: size_for(seconds) if is_well else 1
+        for task_type, seconds, is_well in cursor.fetchall()
+    }
+    return {**known, **measured}
 
 
 def declared_sizes(handlers: Iterable[Handler]) -> dict[str, int]:

@@ -213,7 +213,7 @@ class DispatchWork:
         """
         if self._is_bundling and monotonic() >= self._measure_at:
             cursor = turn.connection.cursor()
-            self._sizes = measure_sizes(cursor) | declared_sizes(all_handlers())
+            self._sizes = measure_sizes(cursor, self._sizes) | declared_sizes(all_handlers())
             rest = MEASURE_SECONDS
             if all(task.type in self._sizes for task in batch):
                 self._measure_rest = MEASURE_SOONEST_SECONDS
@@ -264,6 +264,7 @@ class DispatchWork:
             self._stamp(connection)
         self._confirmed.clear()
         self._windows.clear()
+        self._sizes.clear()
         self._paces.rest()
         self._sharing.forget()
         self._keeping.forget()

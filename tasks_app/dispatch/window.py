@@ -61,6 +61,7 @@ class Window:
         self._rate = 0.0
         self._mean_rate = 0.0
         self._dry = 0.0
+        self._is_dry = False
         self._size = 0
         self._filled_to = 0
         self._seen_at: float | None = None
@@ -105,8 +106,9 @@ class Window:
     def look_in(self) -> float:
         """Give the seconds until the next look while a backlog waits for room: as long as the
         workers take for a quarter of the window, so that a round sends many hints and none is dry.
+        Soon where nothing was outstanding at the last look: how fast the workers are is not known.
         """
-        if not self._rate:
+        if not self._rate or self._is_dry:
             return LOOK_SOONEST_SECONDS
         quarter = self._size / (4 * self._rate)
         return min(max(quarter, LOOK_SOONEST_SECONDS), LOOK_LATEST_SECONDS)
@@ -119,7 +121,8 @@ class Window:
             self._rate = max(measured, faded)
             new = 1 - exp(-elapsed / MEAN_SECONDS)
             self._mean_rate += new * (measured - self._mean_rate)
-            self._dry += new * ((self._filled_to > 0 and not outstanding) - self._dry)
+            self._is_dry = self._filled_to > 0 and not outstanding
+            self._dry += new * (self._is_dry - self._dry)
         self._seen_at = now
         self._filled_to = outstanding
 

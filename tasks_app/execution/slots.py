@@ -19,7 +19,7 @@ from typing import Final
 
 WORDS_PER_SLOT: Final = 16
 HEADER_WORDS: Final = 16
-MOST_MEMBERS: Final = 100
+MOST_MEMBERS: Final = 250
 _READ_TRIES: Final = 100
 _WORDS_PER_MEMBER: Final = 3
 _MEMBER_WORDS: Final = 2 + MOST_MEMBERS * _WORDS_PER_MEMBER

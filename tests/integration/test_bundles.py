@@ -35,9 +35,9 @@ def run_one(seconds: float, outcome: str = "success") -> None:
         )
 
 
-def sizes() -> dict[str, int]:
+def sizes(known: dict[str, int] | None = None) -> dict[str, int]:
     with connection.cursor() as cursor:
-        return measure_sizes(cursor)
+        return measure_sizes(cursor, known or {})
 
 
 def test_only_types_that_were_fast_and_well_lately_travel_together() -> None:
@@ -50,7 +50,17 @@ def test_only_types_that_were_fast_and_well_lately_travel_together() -> None:
         run_one(0.02)
     assert sizes() == {"demo.echo": 2}
     run_one(0.001, outcome="lost")
-    assert sizes() == {}
+    assert sizes() == {"demo.echo": 1}
+
+
+def test_what_was_measured_counts_until_a_type_has_run_often_again() -> None:
+    known = {"demo.echo": 40, "demo.other": 7}
+    assert sizes(known) == known
+    for _ in range(20):
+        run_one(0.02)
+    assert sizes(known) == {"demo.echo": 2, "demo.other": 7}
+    run_one(0.001, outcome="timeout")
+    assert sizes(known) == {"demo.echo": 1, "demo.other": 7}
 
 
 def test_a_type_that_has_just_become_known_travels_together_soon(valkey: Any) -> None:

@@ -133,9 +133,24 @@ HEART = (
     Mutant(
         "types whose attempts were lost travel together",
         "tasks_app/dispatch/bundles.py",
-        "HAVING count(*) >= %(least)s AND bool_and(n.outcome IN ('success', 'failed'))",
-        "HAVING count(*) >= %(least)s",
+        "size_for(seconds) if is_well else 1",
+        "size_for(seconds)",
         f"{BUNDLES}::test_only_types_that_were_fast_and_well_lately_travel_together",
+    ),
+    Mutant(
+        "what was measured of a type is forgotten when others run",
+        "tasks_app/dispatch/bundles.py",
+        "return {**known, **measured}",
+        "return measured",
+        f"{BUNDLES}::test_what_was_measured_counts_until_a_type_has_run_often_again",
+    ),
+    Mutant(
+        "a window that ran dry is looked at late",
+        "tasks_app/dispatch/window.py",
+        "if not self._rate or self._is_dry:",
+        "if not self._rate:",
+        "tests/unit/test_window.py::"
+        "test_a_backlog_of_fast_tasks_fills_the_window_within_a_few_looks",
     ),
     Mutant(
         "a message waits behind those before it",

@@ -105,7 +105,7 @@ def test_a_type_that_is_no_dotted_name_is_refused(name: str) -> None:
         ({"queue": "No Queue"}, "No Queue"),
         ({"concurrency": 0}, "concurrency"),
         ({"bundle": 0}, "bundle"),
-        ({"bundle": 101}, "bundle"),
+        ({"bundle": 251}, "bundle"),
         ({"rate": "often"}, "rate: 'often' is no rate; write tasks per time"),
         ({"rate": 10}, "rate: '10' is no rate"),
         ({"retries": 3, "colour": 1}, "colour, retries"),

@@ -96,6 +96,24 @@ def test_an_unmeasured_queue_is_looked_at_soon() -> None:
     assert Window(least=8, most=1000).look_in() == 0.015
 
 
+def test_a_window_that_ran_dry_is_looked_at_soon_until_it_does_not() -> None:
+    window = Window(least=8, most=1000)
+    window.sent(window.room(slots=2, outstanding=0, now=0.0))
+    window.sent(window.room(slots=2, outstanding=0, now=0.1))
+    assert window.look_in() == 0.015
+    window.room(slots=2, outstanding=10, now=0.115)
+    assert window.look_in() > 0.015
+
+
+def test_a_backlog_of_fast_tasks_fills_the_window_within_a_few_looks() -> None:
+    window = Window(least=8, most=1000)
+    now = 0.0
+    while window.size(2) < 1000 and now < 1.0:  # the workers take all at once
+        window.sent(window.room(slots=2, outstanding=0, now=now))
+        now += window.look_in()
+    assert now < 0.1
+
+
 def narrowed(*, slots: int, a_second: int, round_seconds: float) -> tuple[Window, int]:
     """Let workers take tasks of a shared queue for a while, in rounds; gives how often they ran
     dry in the second half.
