@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import django_stubs_ext
 from kombu import Exchange, Queue
 
 from config.env import BASE_DIR, EmbeddedPaths, Environment
@@ -15,8 +14,6 @@ from notifications.webhooks.conf import WebhooksConf
 from scheduler.conf import SchedulerConf
 from scheduler.reports.conf import ReportsConf
 from tasks_app.conf import TasksConf
-
-django_stubs_ext.monkeypatch()
 
 env = Environment()
 VAR_DIR = env.path("TASKMILL_VAR", BASE_DIR / "var")
@@ -59,7 +56,7 @@ EMAIL_TIMEOUT = 20
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = REPORTS.sender
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -1,13 +1,21 @@
-"""The address space: admin, API, pages."""
+"""The address space: admin, API, pages.
+
+The admins of all apps are found here, not where Django starts: workers, engines and beats have no
+use for them.
+"""
 
 from __future__ import annotations
 
+import django_stubs_ext
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from notifications.asyncapi.views import asyncapi
 from tasks_app.api import pages
 from tasks_app.api.urls import metrics_route, probe_routes
+
+django_stubs_ext.monkeypatch()  # ModelAdmin[...] at run time
+admin.autodiscover()
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
