@@ -130,10 +130,6 @@ MEASURES: dict[str, Measure] = {
     "submit": _submit,
     "bulk": _bulk,
     "drain": _drain_of("drain", lambda sizes, share: Work(tasks=_least(sizes.drain_tasks, share))),
-    "single": _drain_of(
-        "single",
-        lambda sizes, share: Work(tasks=_least(sizes.drain_tasks, share), is_single=True),
-    ),
     "rules": _drain_of(
         "rules",
         lambda sizes, share: Work(tasks=_least(sizes.drain_tasks, share), has_rules=True),
@@ -150,9 +146,15 @@ MEASURES: dict[str, Measure] = {
             tasks=_least(sizes.large_tasks, share), payload_bytes=sizes.large_bytes
         ),
     ),
+    "single": _drain_of(
+        "single",
+        lambda sizes, share: Work(tasks=_least(sizes.drain_tasks, share), is_single=True),
+    ),
     "latency": _latency,
 }
-"""What can be measured, in the order in which a round takes it."""
+"""What can be measured, in the order in which a round takes it: what is compared with the plain
+drain follows it, before an engine starts anew.
+"""
 
 
 def measure(

@@ -25,7 +25,7 @@ BUNDLE_BYTES: Final = 1_000_000
 MOST_IN_BUNDLE: Final = MAX_BUNDLE
 LEAST_SAMPLES = 20
 MEASURE_SECONDS = 1.0
-MEASURE_SOONEST_SECONDS = 0.1
+MEASURE_SOONEST_SECONDS = 0.05
 """Run times are asked for again after that time, while there is a backlog; sooner, and then less
 and less soon, where the last batch had a type of which they were not known."""
 

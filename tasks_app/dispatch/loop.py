@@ -219,7 +219,7 @@ class DispatchWork:
                 self._measure_rest = MEASURE_SOONEST_SECONDS
             else:
                 rest = self._measure_rest
-                self._measure_rest = min(2 * rest, MEASURE_SECONDS)
+                self._measure_rest = min(1.5 * rest, MEASURE_SECONDS)
             self._measure_at = monotonic() + rest
 
     def _publish(

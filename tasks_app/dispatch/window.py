@@ -43,6 +43,12 @@ LOOK_SOONEST_SECONDS = 0.015
 LOOK_LATEST_SECONDS = 0.1
 """Bounds of the time between two looks while a backlog waits for room."""
 
+BEGIN_SECONDS = 0.5
+BEGIN_SIZE = 128
+"""So long after a backlog has come, a window smaller than that is looked at as soon as may be: what
+was measured of workers that have just begun says little of how fast they will be.
+"""
+
 HALF_LIFE_SECONDS = 2.0
 """A measured rate counts half after that time: the window grows at once and shrinks slowly."""
 
@@ -65,6 +71,7 @@ class Window:
         self._size = 0
         self._filled_to = 0
         self._seen_at: float | None = None
+        self._begun_at = 0.0
         self._rest = 0.0
         self._closed_until = 0.0
 
@@ -106,14 +113,21 @@ class Window:
     def look_in(self) -> float:
         """Give the seconds until the next look while a backlog waits for room: as long as the
         workers take for a quarter of the window, so that a round sends many hints and none is dry.
-        Soon where nothing was outstanding at the last look: how fast the workers are is not known.
+        Soon where that is not known: they have just begun, or nothing was outstanding any more.
         """
-        if not self._rate or self._is_dry:
+        if not self._rate or self._is_dry or self._begins:
             return LOOK_SOONEST_SECONDS
         quarter = self._size / (4 * self._rate)
         return min(max(quarter, LOOK_SOONEST_SECONDS), LOOK_LATEST_SECONDS)
 
+    @property
+    def _begins(self) -> bool:
+        seen_at = self._seen_at or 0.0
+        return self._size < BEGIN_SIZE and seen_at - self._begun_at < BEGIN_SECONDS
+
     def _learn(self, outstanding: int, now: float) -> None:
+        if self._seen_at is None or now - self._seen_at > BEGIN_SECONDS:
+            self._begun_at = now
         if self._seen_at is not None and now > self._seen_at:
             elapsed = now - self._seen_at
             measured = max(0, self._filled_to - outstanding) / elapsed

@@ -147,10 +147,17 @@ HEART = (
     Mutant(
         "a window that ran dry is looked at late",
         "tasks_app/dispatch/window.py",
-        "if not self._rate or self._is_dry:",
-        "if not self._rate:",
+        "or self._is_dry or",
+        "or",
         "tests/unit/test_window.py::"
         "test_a_backlog_of_fast_tasks_fills_the_window_within_a_few_looks",
+    ),
+    Mutant(
+        "a window that begins is looked at by what is not known yet",
+        "tasks_app/dispatch/window.py",
+        "or self._is_dry or self._begins:",
+        "or self._is_dry:",
+        "tests/unit/test_window.py::test_a_small_window_is_looked_at_soon_after_a_backlog_has_come",
     ),
     Mutant(
         "a message waits behind those before it",

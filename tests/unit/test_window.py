@@ -97,11 +97,28 @@ def test_an_unmeasured_queue_is_looked_at_soon() -> None:
 
 
 def test_a_window_that_ran_dry_is_looked_at_soon_until_it_does_not() -> None:
-    window = Window(least=8, most=1000)
-    window.sent(window.room(slots=2, outstanding=0, now=0.0))
-    window.sent(window.room(slots=2, outstanding=0, now=0.1))
+    window = begun()
+    window.sent(window.room(slots=2, outstanding=0, now=0.7))
     assert window.look_in() == 0.015
-    window.room(slots=2, outstanding=10, now=0.115)
+    window.room(slots=2, outstanding=7, now=0.715)
+    assert window.look_in() > 0.015
+
+
+def begun() -> Window:
+    """A window that has had a backlog of slow tasks for a while."""
+    window = Window(least=8, most=1000)
+    for outstanding, now in ((0, 0.0), (7, 0.4), (7, 0.6)):
+        window.sent(window.room(slots=2, outstanding=outstanding, now=now))
+    return window
+
+
+def test_a_small_window_is_looked_at_soon_after_a_backlog_has_come() -> None:
+    window = begun()
+    assert window.look_in() > 0.015
+    window.sent(window.room(slots=2, outstanding=7, now=60.0))  # after a minute without any
+    assert window.look_in() == 0.015
+    window.sent(window.room(slots=2, outstanding=7, now=60.4))
+    window.sent(window.room(slots=2, outstanding=7, now=60.6))
     assert window.look_in() > 0.015
 
 
