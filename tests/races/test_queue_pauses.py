@@ -26,6 +26,9 @@ from tests.processes import Process, running_worker, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+TASKS = 6000
+"""Some hundreds end between two looks of a test."""
+
 
 @pytest.fixture(scope="module")
 def worker(valkey: Any, django_db_setup: None, django_db_blocker: Any) -> Iterator[Process]:
@@ -76,9 +79,10 @@ def test_a_pause_at_full_speed_stops_starts_within_a_second_and_loses_nothing(
 ) -> None:
     tenant = make_tenant()
     api = Api(make_key(tenant))
-    with running_loop(DispatchWork(make_publisher(), conf()), conf()):
-        items = [{"type": "demo.echo", "payload": {"n": number}} for number in range(800)]
+    for _ in range(TASKS // 1000):
+        items = [{"type": "demo.echo", "payload": {"n": number}} for number in range(1000)]
         assert api.post("/tasks/bulk", {"items": items}).status_code == 202
+    with running_loop(DispatchWork(make_publisher(), conf()), conf()):
         mine = Task.objects.filter(tenant=tenant)
         for share in (50, 300):
             wait_for(lambda share=share: mine.filter(state="success").count() >= share)  # type: ignore[misc]  # bound by its default
@@ -92,7 +96,7 @@ def test_a_pause_at_full_speed_stops_starts_within_a_second_and_loses_nothing(
             threading.Event().wait(0.5)
             assert (started.count(), mine.filter(state="queued").count()) == (0, waits)
             assert api.post("/queues/default/resume").json()["is_paused"] is False
-        wait_for(lambda: mine.filter(state="success").count() == len(items), seconds=60)
+        wait_for(lambda: mine.filter(state="success").count() == TASKS, seconds=60)
         assert set(mine.values_list("attempt", "sweeps")) == {(1, 0)}
 
 
