@@ -264,7 +264,6 @@ class DispatchWork:
             self._stamp(connection)
         self._confirmed.clear()
         self._windows.clear()
-        self._sizes.clear()
         self._paces.rest()
         self._sharing.forget()
         self._keeping.forget()

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from tasks_app.registry import MAX_BUNDLE
+
 WORDS_PER_SLOT: Final = 16
 HEADER_WORDS: Final = 16
-MOST_MEMBERS: Final = 250
+MOST_MEMBERS: Final = MAX_BUNDLE
 _READ_TRIES: Final = 100
 _WORDS_PER_MEMBER: Final = 3
 _MEMBER_WORDS: Final = 2 + MOST_MEMBERS * _WORDS_PER_MEMBER

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from tasks_app import transitions
-from tasks_app.dispatch.bundles import MOST_IN_BUNDLE, Bundle, measure_sizes
+from tasks_app.dispatch.bundles import MEASURE_SECONDS, MOST_IN_BUNDLE, Bundle, measure_sizes
 from tasks_app.models import Attempt, Task
 from tests import task_handlers  # noqa: F401 - registers the types
 from tests.engines import Dispatcher, dispatcher, new_queue, read_hints
@@ -64,22 +64,35 @@ def test_what_was_measured_counts_until_a_type_has_run_often_again() -> None:
 
 
 def test_a_type_that_has_just_become_known_travels_together_soon(valkey: Any) -> None:
-    tenant, queue = make_tenant("default"), new_queue()
+    queue = new_queue()
     make_worker(queue, slots=1)
-
-    def messages(one: Dispatcher) -> int:
-        for _ in range(8):
-            make_task(tenant, type="demo.echo", queue=queue, payload={"n": 1})
-        sleep(0.15)
-        counts = one.round().counts
-        assert counts["dispatched"] == 8
-        return counts["messages"]
-
     with dispatcher(window_least=100) as one:
-        assert messages(one) == 8
+        assert messages(one, queue) == 8
         for _ in range(20):
             run_one(0.001)
-        assert messages(one) < 8
+        sleep(0.15)
+        assert messages(one, queue) < 8
+
+
+def messages(one: Dispatcher, queue: str) -> int:
+    """Dispatch eight more tasks; gives in how many messages."""
+    for _ in range(8):
+        make_task(make_tenant("default"), type="demo.echo", queue=queue, payload={"n": 1})
+    counts = one.round().counts
+    assert counts["dispatched"] == 8
+    return counts["messages"]
+
+
+def test_a_type_does_not_travel_alone_again_because_others_ran_since(valkey: Any) -> None:
+    queue = new_queue()
+    make_worker(queue, slots=1)
+    for _ in range(20):
+        run_one(0.001)
+    with dispatcher(window_least=100) as one:
+        assert messages(one, queue) < 8
+        Attempt.objects.all().delete()
+        sleep(MEASURE_SECONDS + 0.1)
+        assert messages(one, queue) < 8
 
 
 def test_a_backlog_of_fast_tasks_leaves_in_few_messages_and_each_task_keeps_its_history(
