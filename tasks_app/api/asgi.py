@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import io
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
@@ -28,6 +29,7 @@ from django.template.response import SimpleTemplateResponse
 from django.urls import Resolver404, ResolverMatch, get_resolver, set_script_prefix
 from typing_extensions import override
 
+from tasks_app.api.gathering import ApplyingResponse, Gatherer, may_go_along, settled_together
 from tasks_app.api.middleware import bind, finish
 from tasks_app.api.parsers import default_body_bytes
 from tasks_app.api.problems import problem_response
@@ -40,7 +42,9 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
+R = TypeVar("R")
 Finish = Callable[[], HttpResponseBase]
+Visit = tuple[contextvars.Context, HttpRequest]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 API_PREFIX: Final = "/api/v1/"
@@ -65,6 +69,9 @@ class ApiApplication(ASGIHandler):
         self._site = site
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="api")
         self._answer = convert_exception_to_response(self._run_view)
+        self._gatherers: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, Gatherer[Visit, HttpResponseBase]
+        ] = WeakKeyDictionary()
 
     @override
     def load_middleware(self, is_async: bool = False) -> None:
@@ -98,13 +105,32 @@ class ApiApplication(ASGIHandler):
             response = problem_response(error, request)
         else:
             request.resolver_match = match
-            response = await self._in_thread(self._one_request, request)
+            response = await self._answered(request, match)
             if getattr(response, "wait", None) is not None and match is not None:
                 response = await _unless_gone(self._wait(match, request, response), receive())
             elif is_live(response):
                 response = streamed(request, response)
         HTTP_RESPONSES.labels(f"{response.status_code // 100}xx").inc()
         await self._send(finish(request, response), receive, send)
+
+    async def _answered(
+        self, request: HttpRequest, match: ResolverMatch | None
+    ) -> HttpResponseBase:
+        """Run the view: alone in a thread, or with others of its kind that came with it."""
+        if not (_is_gathering(match, request) and may_go_along(request)):
+            return await self._in_thread(self._one_request, request)
+        request.goes_along = True  # type: ignore[attr-defined]  # our own attribute
+        context = contextvars.copy_context()
+        response = await self._gatherer().result_of((context, request))
+        if isinstance(response, ApplyingResponse):
+            return await self._in_thread(self._apart, (request, response))
+        return response
+
+    def _gatherer(self) -> Gatherer[Visit, HttpResponseBase]:
+        loop = asyncio.get_running_loop()
+        if loop not in self._gatherers:
+            self._gatherers[loop] = Gatherer(partial(self._in_thread, self._together))
+        return self._gatherers[loop]
 
     async def _send(self, response: HttpResponseBase, receive: Receive, send: Send) -> None:
         """Send a response; a stream ends with its client, also with one that takes nothing."""
@@ -114,7 +140,7 @@ class ApiApplication(ASGIHandler):
             return
         await _unless_gone(self.send_response(response, send), receive(), events.stuck())
 
-    async def _in_thread(self, step: Callable[[T], HttpResponseBase], about: T) -> HttpResponseBase:
+    async def _in_thread(self, step: Callable[[T], R], about: T) -> R:
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, context.run, step, about)
@@ -138,6 +164,32 @@ class ApiApplication(ASGIHandler):
             response.close()
         return response
 
+    def _together(self, visits: Sequence[Visit]) -> list[HttpResponseBase]:
+        """Run the views of submissions; those that still apply have to go on alone."""
+        set_script_prefix("/")
+        signals.request_started.send(sender=self.__class__, scope=None)
+        responses = [
+            cast("HttpResponseBase", context.run(self._answer, request))
+            for context, request in visits
+        ]
+        for number, settle in settled_together(responses):
+            context, request = visits[number]
+            responses[number] = context.run(_settled, request, settle)
+        for response in responses:
+            if not _is_unfinished(response):
+                response.close()
+        signals.request_finished.send(sender=self.__class__)
+        return responses
+
+    def _apart(self, applying: tuple[HttpRequest, ApplyingResponse]) -> HttpResponseBase:
+        request, response = applying
+        signals.request_started.send(sender=self.__class__, scope=None)
+        answer = _settled(request, response.settled_alone)
+        if not _is_unfinished(answer):
+            answer.close()
+        signals.request_finished.send(sender=self.__class__)
+        return answer
+
     @staticmethod
     def _run_view(request: HttpRequest) -> HttpResponseBase:
         if request.path not in PROBES:
@@ -145,7 +197,7 @@ class ApiApplication(ASGIHandler):
         match = request.resolver_match or get_resolver().resolve(request.path_info)
         view = getattr(match.func, "plain", match.func)
         response: HttpResponseBase = view(request, *match.args, **match.kwargs)
-        if getattr(response, "wait", None) is None:
+        if not _is_unfinished(response):
             _render(response)
         return response
 
@@ -166,6 +218,28 @@ def _resolved(path: str) -> ResolverMatch | None:
 
 def _is_threaded(match: ResolverMatch) -> bool:
     return hasattr(match.func, "plain") or not iscoroutinefunction(match.func)
+
+
+def _is_gathering(match: ResolverMatch | None, request: HttpRequest) -> bool:
+    view = getattr(match.func, "cls", None) if match is not None else None
+    return request.method == "POST" and getattr(view, "is_gathering", False)
+
+
+def _is_unfinished(response: HttpResponseBase) -> bool:
+    """Say whether a response is still to be made: after a wait, or after an admission."""
+    return isinstance(response, ApplyingResponse) or getattr(response, "wait", None) is not None
+
+
+def _settled(request: HttpRequest, settle: Finish) -> HttpResponseBase:
+    """Make the answer to an applicant; what goes wrong is answered as in any view."""
+
+    def view(_: HttpRequest) -> HttpResponseBase:
+        response = settle()
+        if not _is_unfinished(response):
+            _render(response)
+        return response
+
+    return cast("HttpResponseBase", convert_exception_to_response(view)(request))
 
 
 def _limit(match: ResolverMatch | None) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import orjson
 from django.db import OperationalError, connection, transaction
+from django.http.response import HttpResponseBase
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -66,7 +67,7 @@ class IdempotentPost:
             headers["Idempotency-Replayed"] = "true"
         return Response(answer.body, status=answer.status, headers=headers)
 
-    def post(self, request: Request, **kwargs: Any) -> Response:
+    def post(self, request: Request, **kwargs: Any) -> HttpResponseBase:
         """Carry the request out once per Idempotency-Key."""
         key = request.headers.get(HEADER)
         if key is None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from django.http import QueryDict
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
+from typing_extensions import override
 
 from tasks_app.api.bodies import read_body
+from tasks_app.api.gathering import ApplyingResponse
 from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import (
     SUBMISSION_HEADERS,
@@ -28,7 +31,7 @@ from tasks_app.errors import DuplicateTask, QuotaExceeded, UnknownTaskType, Vali
 from tasks_app.selectors import find_task, task_object
 from tasks_app.selectors.rows import task_row
 from tasks_app.selectors.task_object import API_ROOT
-from tasks_app.services.admission import Submitted
+from tasks_app.services.admission import Applicant, Submitted
 from tasks_app.services.defaults import Origin
 from tasks_app.services.submission import (
     Strict,
@@ -37,7 +40,7 @@ from tasks_app.services.submission import (
     read_options,
     read_submission,
 )
-from tasks_app.services.submit import UNSET, rerun_task, submit_task
+from tasks_app.services.submit import UNSET, admitted, applicant_of, rerun_task
 from tasks_app.services.watch import Watch, watch_object
 
 
@@ -47,22 +50,53 @@ def origin_of(request: Request) -> Origin:
 
 
 class SubmittingView(IdempotentPost, WaitingView):
-    """A POST that makes one task; `submission` says which."""
+    """A POST that makes one task; `submission` says which.
+
+    Attributes:
+        is_gathering: whether those that come together may be carried out together.
+    """
 
     scopes = {"POST": "tasks:submit"}
+    is_gathering = True
 
     def submission(self, request: Request, **kwargs: Any) -> Submission:
         """Give what is submitted."""
         raise NotImplementedError
 
-    def carry_out(self, request: Request, **kwargs: Any) -> Answer:
-        """Submit and give the task as it is now."""
-        submitted = submit_task(
+    @override
+    def post(self, request: Request, **kwargs: Any) -> HttpResponseBase:
+        """Carry the request out, or say who applies where others are admitted with it."""
+        if not hasattr(request, "goes_along"):
+            return super().post(request, **kwargs)
+        return ApplyingResponse(self.applicant(request, **kwargs), self._settled)
+
+    def _settled(self, outcome: Callable[[], Submitted]) -> HttpResponseBase:
+        try:
+            response = self.respond(self.request, self.accepted(outcome()))
+        except Exception as error:  # noqa: BLE001 - as in any view of REST framework
+            response = self.handle_exception(error)
+        final: HttpResponseBase = self.finalize_response(self.request, response)
+        return final
+
+    @override
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Finish an answer; one that is still to be made is finished then."""
+        if isinstance(response, ApplyingResponse):
+            return response
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    def applicant(self, request: Request, **kwargs: Any) -> Applicant:
+        """Give the task that asks for admission."""
+        return applicant_of(
             caller=self.caller,
             submission=self.submission(request, **kwargs),
             origin=origin_of(request),
         )
-        return self.accepted(submitted)
+
+    @override
+    def carry_out(self, request: Request, **kwargs: Any) -> Answer:
+        """Submit and give the task as it is now."""
+        return self.accepted(admitted(self.applicant(request, **kwargs)))
 
     def accepted(self, submitted: Submitted) -> Answer:
         """Give the answer with the task object: as inserted where it is new, else as it is."""
@@ -194,6 +228,7 @@ class TaskRerun(SubmittingView, TaskView):
     """`POST /tasks/{id}/rerun`: a new task like this one, with `retry_of`."""
 
     scopes = {"POST": "tasks:submit"}
+    is_gathering = False
     operations = {
         "POST": Operation(
             name="rerun_task",

@@ -44,7 +44,7 @@ class Submitted:
         task_id: the new task, or the one that holds the key.
         is_existing: whether it was there before.
         values: of the row as inserted, in the order of `selectors.rows.COLUMNS`; None of one that
-            was there before, or that came with others.
+            was there before, or where they were not asked for.
     """
 
     task_id: uuid.UUID
@@ -74,9 +74,21 @@ class Applicant:
         """Whether one INSERT says what becomes of it, unless its key is in use."""
         return not self.holds_for_a_time and self.task.debounce_key is None
 
+    @property
+    def waits_for_nobody(self) -> bool:
+        """Whether no other transaction can make its INSERT wait: it has no key and no quota."""
+        is_keyless = self.unique is None and self.task.debounce_key is None
+        return is_keyless and not limited_scopes([self.task])
 
-def admit(applicants: Sequence[Applicant]) -> list[Submitted | QuotaExceeded | DuplicateTask]:
+
+Outcome = Submitted | QuotaExceeded | DuplicateTask
+
+
+def admit(applicants: Sequence[Applicant], *, is_shown: bool = False) -> list[Outcome]:
     """Insert what may be inserted and say what became of each, in order.
+
+    Args:
+        is_shown: give the values of the rows, too.
 
     Nothing is written for a refused one. Joins the caller's transaction, or opens one where it
     takes more than one statement; where it has only one, there is none.
@@ -87,19 +99,17 @@ def admit(applicants: Sequence[Applicant]) -> list[Submitted | QuotaExceeded | D
     scopes = limited_scopes([one.task for one in applicants])
     if scopes or any(one.holds_for_a_time or one.replaces for one in applicants):
         with transaction.atomic():
-            return _admit(applicants, open_gate(scopes))
-    return _admit(applicants, Gate())
+            return _admit(applicants, open_gate(scopes), is_shown=is_shown)
+    return _admit(applicants, Gate(), is_shown=is_shown)
 
 
-def _admit(
-    applicants: Sequence[Applicant], gate: Gate
-) -> list[Submitted | QuotaExceeded | DuplicateTask]:
+def _admit(applicants: Sequence[Applicant], gate: Gate, *, is_shown: bool) -> list[Outcome]:
     fitting = []
     for one in applicants:
         if one.is_plain and gate.refusal(one.task) is None:
             gate.take(one.task)
             fitting.append(one.task)
-    inserted = _insert(fitting)
+    inserted = _insert(fitting, is_shown=is_shown)
     for task in fitting:
         if task.id not in inserted:
             gate.give_back(task)
@@ -127,10 +137,10 @@ def _key_of(one: Applicant) -> str:
     return one.task.debounce_key or (one.unique.key if one.unique else "")
 
 
-def _insert(tasks: Sequence[NewTask]) -> dict[uuid.UUID, Sequence[Any]]:
-    """Insert what no key keeps out; give the values of each by its id, none for many."""
+def _insert(tasks: Sequence[NewTask], *, is_shown: bool = False) -> dict[uuid.UUID, Sequence[Any]]:
+    """Insert what no key keeps out; give the values of each by its id, none unless asked for."""
     ordered = sorted(tasks, key=lambda task: task.unique_key or "")
-    returning = COLUMNS if len(tasks) == 1 else ()
+    returning = COLUMNS if is_shown else ()
     inserted: dict[uuid.UUID, Sequence[Any]] = {}
     with prepared_cursor() as cursor:
         for chunk in _chunks(ordered):
@@ -151,7 +161,7 @@ def _chunks(tasks: Sequence[NewTask]) -> Iterator[Sequence[NewTask]]:
         yield chunk
 
 
-def _settled(one: Applicant, gate: Gate) -> Submitted | QuotaExceeded | DuplicateTask:
+def _settled(one: Applicant, gate: Gate) -> Outcome:
     """Settle one whose key is in use, or that does not fit, or that needs more statements."""
     for _ in range(TRIES):
         found = _debounced(one, gate) if one.task.debounce_key else _by_holder(one, gate)
@@ -160,7 +170,7 @@ def _settled(one: Applicant, gate: Gate) -> Submitted | QuotaExceeded | Duplicat
         refusal = gate.refusal(one.task)
         if refusal is not None:
             return refusal
-        if _held(one) and (inserted := _insert([one.task])):
+        if _held(one) and (inserted := _insert([one.task], is_shown=True)):
             gate.take(one.task)
             return _submitted(one.task.id, inserted[one.task.id])
     return DuplicateTask("tasks with this key come and go too quickly; try again")
@@ -187,7 +197,7 @@ _LOCK_KEY: Final = "SELECT pg_advisory_xact_lock(hashtextextended('taskmill key 
 """Those that replace one another queue up here; none sees its holder go away and tries again."""
 
 
-def _by_holder(one: Applicant, gate: Gate) -> Submitted | QuotaExceeded | DuplicateTask | None:
+def _by_holder(one: Applicant, gate: Gate) -> Outcome | None:
     if one.unique is None:
         return None
     tenant_id, key = one.task.tenant_id, one.unique.key
@@ -205,9 +215,7 @@ def _by_holder(one: Applicant, gate: Gate) -> Submitted | QuotaExceeded | Duplic
     return _replaced(one, holder, gate)
 
 
-def _replaced(
-    one: Applicant, holder: Holder, gate: Gate
-) -> Submitted | QuotaExceeded | DuplicateTask | None:
+def _replaced(one: Applicant, holder: Holder, gate: Gate) -> Outcome | None:
     if holder.state not in PENDING:
         return DuplicateTask(
             f"the task of this key is {holder.state}; only a waiting one is replaced",
@@ -219,7 +227,7 @@ def _replaced(
     with connection.cursor() as cursor:
         if not displace(cursor, holder.id, newer=one.task):
             return None
-    if not (_held(one, before=holder.id) and (inserted := _insert([one.task]))):
+    if not (_held(one, before=holder.id) and (inserted := _insert([one.task], is_shown=True))):
         return None
     gate.take(one.task, instead_of=holder)
     return _submitted(one.task.id, inserted[one.task.id])

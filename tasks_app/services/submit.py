@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import DatabaseError, DataError, IntegrityError, transaction
 
 from tasks_app.errors import QuotaExceeded, RequestError, ValidationFailed
 from tasks_app.selectors import find_task
-from tasks_app.services.admission import Applicant, Submitted, admit
+from tasks_app.services.admission import Applicant, Outcome, Submitted, admit
 from tasks_app.services.caller import Caller
 from tasks_app.services.defaults import BY_HAND, Origin, Resolver, resolve
 from tasks_app.services.lineage import check_lineage
@@ -31,26 +31,55 @@ UNSET: Final = Unset()
 
 
 def submit_task(*, caller: Caller, submission: Submission, origin: Origin = BY_HAND) -> Submitted:
-    """Accept one task.
+    """Accept one task; see `applicant_of` and `admitted`."""
+    return admitted(applicant_of(caller=caller, submission=submission, origin=origin))
+
+
+def applicant_of(*, caller: Caller, submission: Submission, origin: Origin = BY_HAND) -> Applicant:
+    """Give the task that a submission asks for; nothing is stored yet.
 
     Raises:
         UnknownTaskType, ValidationFailed, PayloadTooLarge: see `defaults.resolve`.
-        DuplicateTask: `task_id` holds its unique key and `on_conflict` does not give way.
-        QuotaExceeded: the tenant or the queue has no room; nothing was stored.
         TaskTooDeep, TooManyChildren: see `lineage.check_lineage`.
-
-    Concurrency: see `admission.admit`.
     """
     check_lineage(tenant_id=caller.tenant_id, origin=origin)
     task = resolve(caller, submission, origin=origin)
-    return _one(Applicant(task=task, unique=submission.unique))
+    return Applicant(task=task, unique=submission.unique)
 
 
-def _one(applicant: Applicant) -> Submitted:
-    [outcome] = admit([applicant])
+def admitted(applicant: Applicant) -> Submitted:
+    """Accept one task, with its values.
+
+    Raises:
+        DuplicateTask: `task_id` holds its unique key and `on_conflict` does not give way.
+        QuotaExceeded: the tenant or the queue has no room; nothing was stored.
+
+    Concurrency: see `admission.admit`.
+    """
+    [outcome] = admit([applicant], is_shown=True)
     if isinstance(outcome, RequestError):
         raise outcome
     return outcome
+
+
+def admit_together(applicants: Sequence[Applicant]) -> list[Outcome | DatabaseError]:
+    """Accept tasks of different callers in one statement, each as if it had come alone.
+
+    What the store cannot hold of one does not keep the others out: then each is tried alone. After
+    any other error of the database nothing is tried again, since the statement may have been
+    carried out.
+
+    Returns:
+        What became of each, in order.
+    """
+    try:
+        return [*admit(applicants, is_shown=True)]
+    except (DataError, IntegrityError) as error:
+        if len(applicants) == 1:
+            return [error]
+        return [outcome for one in applicants for outcome in admit_together([one])]
+    except DatabaseError as error:
+        return [error] * len(applicants)
 
 
 def submit_many(
@@ -152,7 +181,7 @@ def rerun_task(
         payload=row["payload"] if payload is UNSET else payload,
     )
     task = resolve(caller, submission, origin=Origin(retry_of=task_id, traceparent=traceparent))
-    return _one(Applicant(task=_with_policy(task, row["retry_policy"])))
+    return admitted(Applicant(task=_with_policy(task, row["retry_policy"])))
 
 
 def _with_policy(task: NewTask, policy: dict[str, Any] | None) -> NewTask:

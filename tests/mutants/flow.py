@@ -12,6 +12,7 @@ from tests.mutants.places import (
     ELIGIBILITY,
     ESTIMATES,
     EXPLAINED,
+    GATHERING,
     LIMITING,
     LIMITS,
     LIMITS_ALONE,
@@ -193,9 +194,24 @@ FLOW = (
     Mutant(
         "a quota is checked in a transaction before",
         "tasks_app/services/admission.py",
-        "            return _admit(applicants, open_gate(scopes))\n",
-        "            gate = open_gate(scopes)\n        return _admit(applicants, gate)\n",
+        "            return _admit(applicants, open_gate(scopes), is_shown=is_shown)\n",
+        "            gate = open_gate(scopes)\n"
+        "        return _admit(applicants, gate, is_shown=is_shown)\n",
         f"{ADMISSION}::test_the_room_is_kept_from_the_count_to_the_commit",
+    ),
+    Mutant(
+        "who may have to wait for a key goes along with others",
+        "tasks_app/api/gathering.py",
+        "isinstance(one, ApplyingResponse) and one.applicant.waits_for_nobody",
+        "isinstance(one, ApplyingResponse)",
+        f"{GATHERING}::test_who_has_to_wait_for_a_key_keeps_nobody_else_waiting",
+    ),
+    Mutant(
+        "what may have been stored is stored once more",
+        "tasks_app/services/submit.py",
+        "        return [error] * len(applicants)\n",
+        "        return [outcome for one in applicants for outcome in admit_together([one])]\n",
+        f"{GATHERING}::test_what_may_have_been_stored_is_not_tried_again",
     ),
     Mutant(
         "refused are metered",
