@@ -118,7 +118,7 @@ def _platform(sizes: Sizes) -> Iterator[_Bench]:
         bench = _Bench(env["DATABASE_URL"])
         stack.callback(bench.connection.close)
         bench.fill(sizes)
-        worker = f"-m celery -A config worker -Q {ALONE},{BESIDE} --concurrency={sizes.slots}"
+        worker = f"manage.py worker -Q {ALONE},{BESIDE} --concurrency={sizes.slots}"
         for name, words in (("engine", "manage.py engine"), ("worker", worker)):
             process = Process(
                 name, [sys.executable, *words.split()], env=env, log=RUN_DIRECTORY / f"{name}.log"

@@ -84,8 +84,8 @@ def measure_drain(scene: Scene, sizes: DrainSizes) -> DrainFigures:
     rounds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     scene.engine.stop()
     engine = scene.process("engine", "manage.py", "engine")
-    words = f"-m celery -A config worker -Q {QUEUE} --concurrency=2 --loglevel=WARNING"
-    worker = scene.process("worker", *words.split(), "--without-mingle", "--without-gossip")
+    words = f"manage.py worker -Q {QUEUE} --concurrency=2 --loglevel=WARNING"
+    worker = scene.process("worker", *words.split())
     work = (engine.pid, worker.pid, scene.postgres_pid)
     _drain(scene, work, min(sizes.tasks, 50))  # the worker comes up and its children connect
     for _ in range(sizes.rounds):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.processes import run_client
+from bench.processes import Memory, run_client
 from bench.stage import Stage
 from bench.systems import COMMON_MEASURES, Drain, Processes, Work, drained, measure_drain
 
@@ -74,8 +74,8 @@ class Peer:
         self.stop_worker()
         return drained(self.name, work, found, cpu)
 
-    def memory(self) -> dict[str, list[float]]:
-        """Give the worker's peak megabytes, main process and children."""
+    def memory(self) -> dict[str, Memory]:
+        """Give the memory of the worker, main process and children."""
         return self.processes.memory()
 
     def ask(self, mode: str, *arguments: object) -> dict[str, Any]:

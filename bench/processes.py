@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -176,15 +178,39 @@ def own_cpu_seconds(pid: int) -> float:
     return sum(int(word) for word in _stat(pid)[11:13]) / TICKS_PER_SECOND
 
 
-def peak_megabytes(pid: int) -> list[float]:
-    """Give the peak resident memory of a process and of each below it, the largest first."""
-    found = []
-    for one in descendants(pid):
-        try:
-            text = Path(f"/proc/{one}/status").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            continue
-        found += [
-            int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmHWM:")
-        ]
-    return sorted(found, reverse=True)
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Megabytes of a process and those below it.
+
+    Attributes:
+        peaks: the peak resident size of each, the largest first; shared pages count in each.
+        together: of all of them now, shared pages counted once.
+    """
+
+    peaks: list[float]
+    together: float
+
+    def most(self, other: Memory) -> Memory:
+        """Give the larger of each."""
+        peaks = [max(pair) for pair in zip_longest(self.peaks, other.peaks, fillvalue=0.0)]
+        return Memory(peaks, max(self.together, other.together))
+
+    def __str__(self) -> str:
+        peaks = " + ".join(f"{one:.0f}" for one in self.peaks)
+        return f"{peaks} (together {self.together:.0f})" if len(self.peaks) > 1 else peaks
+
+
+def memory_of(pid: int) -> Memory:
+    """Give the memory of a process and of each below it."""
+    found = list(descendants(pid))
+    peaks = [size for one in found for size in _megabytes(one, "status", "VmHWM:")]
+    together = sum(size for one in found for size in _megabytes(one, "smaps_rollup", "Pss:"))
+    return Memory(sorted(peaks, reverse=True), together)
+
+
+def _megabytes(pid: int, file: str, name: str) -> list[float]:
+    try:
+        text = Path(f"/proc/{pid}/{file}").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return []
+    return [int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith(name)]

@@ -112,10 +112,7 @@ def costs(found: Sequence[Figures]) -> str:
     for one in found:
         cpu = one.cpu_per_task("drain")
         spent = ", ".join(f"{role} {value:,.0f}" for role, value in cpu.items())
-        memory = ", ".join(
-            f"{role} {' + '.join(f'{value:.0f}' for value in values)}"
-            for role, values in one.memory.items()
-        )
+        memory = ", ".join(f"{role} {sizes}" for role, sizes in one.memory.items())
         together = f"{spent}; together {sum(cpu.values()):,.0f}" if cpu else "-"
         rows.append([one.system, together, memory or "-"])
     return "\n".join(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median, quantiles
 from time import monotonic
 
-from bench.processes import BenchFault
+from bench.processes import BenchFault, Memory
 from bench.systems import System, Work
 
 Say = Callable[[str], None]
@@ -60,7 +60,7 @@ class Figures:
     Attributes:
         values: rates in tasks per second and times in milliseconds, by `report.TITLES`.
         cpu: microseconds of processor time per task by process, of each kind of drain.
-        memory: peak megabytes by process.
+        memory: by process.
     """
 
     key: str
@@ -68,7 +68,7 @@ class Figures:
     keeps: str
     values: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    memory: dict[str, list[float]] = field(default_factory=dict)
+    memory: dict[str, Memory] = field(default_factory=dict)
 
     def add(self, name: str, value: float) -> None:
         """Add a value of a round."""

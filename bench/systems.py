@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from bench.processes import (
     BenchFault,
+    Memory,
     Process,
     cpu_seconds,
+    memory_of,
     own_cpu_seconds,
-    peak_megabytes,
     wait_until,
 )
 from bench.stage import Stage
@@ -105,17 +106,17 @@ class System(Protocol):
         stopped again.
         """
 
-    def memory(self) -> dict[str, list[float]]:
-        """Give the peak megabytes of the processes by role, the largest first."""
+    def memory(self) -> dict[str, Memory]:
+        """Give the memory of the processes by role."""
 
 
 @dataclass(slots=True)
 class Processes:
-    """The running processes of a system by role, and the peaks of those that have ended."""
+    """The running processes of a system by role, and the memory of those that have ended."""
 
     stage: Stage
     running: dict[str, Process] = field(default_factory=dict)
-    peaks: dict[str, list[float]] = field(default_factory=dict)
+    sizes: dict[str, Memory] = field(default_factory=dict)
 
     def start(self, role: str, system: str, command: list[str], env: dict[str, str]) -> Process:
         """Start a process under a role."""
@@ -136,20 +137,15 @@ class Processes:
         for role in list(self.running):
             self.stop(role)
 
-    def memory(self) -> dict[str, list[float]]:
-        """Give peak megabytes by role; several numbers are a process and its children."""
+    def memory(self) -> dict[str, Memory]:
+        """Give the most memory by role, of a process and its children."""
         for role, process in self.running.items():
             self._keep(role, process)
-        return self.peaks
+        return self.sizes
 
     def _keep(self, role: str, process: Process) -> None:
-        now = peak_megabytes(process.pid)
-        before = self.peaks.get(role, [])
-        longest = max(len(now), len(before))
-        pad = [0.0] * longest
-        self.peaks[role] = [
-            max(a, b) for a, b in zip((now + pad)[:longest], (before + pad)[:longest], strict=True)
-        ]
+        now = memory_of(process.pid)
+        self.sizes[role] = now.most(self.sizes.get(role, now))
 
     def cpu(self) -> dict[str, float]:
         """Give processor seconds so far by role, the servers of the stage included."""

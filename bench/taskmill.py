@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bench.live_scene import Client
 from bench.processes import (
     BenchFault,
+    Memory,
     Process,
     accepts,
     free_port,
@@ -131,9 +132,8 @@ class Taskmill:
 
     def start_worker(self) -> None:
         """Start the prefork worker."""
-        options = f"-n {self.database}@%h --concurrency={CONCURRENCY}"
-        options += " --without-mingle --without-gossip"
-        self._start("worker", f"-m celery -A config worker {options} --loglevel=WARNING")
+        options = f"-n {self.database}@%h --concurrency={CONCURRENCY} --loglevel=WARNING"
+        self._start("worker", f"manage.py worker {options}")
 
     def stop_worker(self) -> None:
         """Stop the worker."""
@@ -218,6 +218,6 @@ class Taskmill:
             if subscribers:
                 client.line()
 
-    def memory(self) -> dict[str, list[float]]:
-        """Give the peak megabytes of web, engine and worker."""
+    def memory(self) -> dict[str, Memory]:
+        """Give the memory of web, engine and worker."""
         return self.processes.memory()

@@ -1,4 +1,4 @@
-"""The Celery application: `celery -A config worker`."""
+"""The Celery application, for `manage.py worker` and `celery -A config ...`."""
 
 from __future__ import annotations
 

@@ -123,18 +123,22 @@ def process_environment(**variables: str) -> dict[str, str]:
 
 
 def start_worker(
-    *, concurrency: int = 2, queues: str = "", arguments: tuple[str, ...] = (), **variables: str
+    *,
+    concurrency: int = 2,
+    queues: str = "",
+    arguments: tuple[str, ...] = (),
+    command: str = "manage.py worker",
+    **variables: str,
 ) -> Process:
     """Start a Celery worker and wait until it consumes (its row is in the database).
 
     Args:
         variables: environment beside `process_environment`.
     """
-    command = [sys.executable, "-m", "celery", "-A", "config", "worker"]
-    command += ["--without-mingle", "--without-gossip", "--concurrency", str(concurrency)]
-    command += ["-n", f"{uuid.uuid4().hex[:8]}@test", *(["-Q", queues] if queues else [])]
+    words = [sys.executable, *command.split(), "--concurrency", str(concurrency)]
+    words += ["-n", f"{uuid.uuid4().hex[:8]}@test", *(["-Q", queues] if queues else [])]
     process = Process(
-        [*command, *arguments], name="worker", environment=process_environment(**variables)
+        [*words, *arguments], name="worker", environment=process_environment(**variables)
     )
 
     def is_ready() -> bool:

@@ -157,7 +157,6 @@ def programs(*, web_socket: int, concurrency: int) -> dict[str, Program]:
         concurrency: tasks that the worker runs at a time.
     """
     grace = conf().shutdown_grace_seconds + conf().kill_grace_seconds
-    celery = (sys.executable, "-m", "celery", "-A", "config")
     web = (
         *(sys.executable, "-m", "uvicorn", "config.asgi:application", "--fd", str(web_socket)),
         *("--loop", "uvloop", "--http", "config.http:Protocol", "--lifespan", "off"),
@@ -165,11 +164,14 @@ def programs(*, web_socket: int, concurrency: int) -> dict[str, Program]:
         *("--no-access-log", "--timeout-graceful-shutdown", "5"),
     )
     worker = (
-        *(*celery, "worker", "--without-mingle", "--without-gossip"),
+        *(sys.executable, "manage.py", "worker"),
         *("--concurrency", str(concurrency), "--loglevel", "INFO"),
     )
     engine = (sys.executable, "manage.py", "engine")
-    beat = (*celery, "beat", "--pidfile=", "--loglevel", "WARNING")
+    beat = (
+        *(sys.executable, "-m", "celery", "-A", "config", "beat"),
+        *("--pidfile=", "--loglevel", "WARNING"),
+    )
     made = (
         Program(name="web", command=web, stop_seconds=10.0, files=(web_socket,)),
         Program(name="worker", command=worker, stop_seconds=grace + 10.0),

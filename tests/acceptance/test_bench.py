@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,10 @@ def test_a_smoke_run_prints_plausible_figures_of_both_brokers(printed: tuple[str
         cpu, memory = table[system]
         assert "worker children" in cpu
         assert "postgres" in cpu
-        assert "worker" in memory
+        peaks, together = re.fullmatch(r".*worker ([\d +]+) \(together (\d+)\).*", memory).groups()
+        sizes = [int(size) for size in peaks.split(" + ")]
+        assert len(sizes) == 3
+        assert max(sizes) / 3 < int(together) < sum(sizes)
 
 
 @pytest.mark.timeout(900)

@@ -119,7 +119,7 @@ class Platform:
             "engine": ("django", "engine"),
             "beat": ("celery", "-A", "config", "beat", "--pidfile="),
             "worker": (
-                *("celery", "-A", "config", "worker", "--without-mingle", "--without-gossip"),
+                *("django", "worker"),
                 *("--concurrency", "2", "-n", f"{name}-{uuid.uuid4().hex[:6]}@test"),
             ),
         }

@@ -161,8 +161,9 @@ def test_a_stopping_worker_hands_its_tasks_back_without_burning_the_attempt(
     assert "Traceback" not in process.output(), process.output()[-3000:]
 
 
-def test_a_stopping_worker_lets_short_tasks_finish(valkey: Any) -> None:
-    process = start_worker(queues="stopping", TASKMILL_SHUTDOWN_GRACE_SECONDS="15")
+@pytest.mark.parametrize("command", ["manage.py worker", "-m celery -A config worker"])
+def test_a_stopping_worker_lets_short_tasks_finish(valkey: Any, command: str) -> None:
+    process = start_worker(command=command, queues="stopping", TASKMILL_SHUTDOWN_GRACE_SECONDS="15")
     short = submit("demo.slow", {"seconds": 1.5}, queue="stopping")
     wait_for(lambda: task(short).state == "running")
     assert process.stop(seconds=20) == 0

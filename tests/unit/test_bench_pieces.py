@@ -13,7 +13,7 @@ from bench.chart import Panel, draw
 from bench.goals import GOALS, goal_rows
 from bench.peer_document import BEGIN, CHART, DOCUMENT, END, Document
 from bench.peer_install import peer_node, peer_python, peer_versions
-from bench.processes import ROOT, BenchFault
+from bench.processes import ROOT, BenchFault, Memory
 from bench.rounds import QUICK, Figures, Sizes, measure
 from bench.systems import Drain, Work, drained
 
@@ -114,8 +114,8 @@ class Recorded:
         self._asked.append(f"{self.key} drain {work.tasks}")
         return Drain(3.0, {"worker": 1.0})
 
-    def memory(self) -> dict[str, list[float]]:
-        return {"worker": [1.0]}
+    def memory(self) -> dict[str, Memory]:
+        return {"worker": Memory([1.0], 1.0)}
 
 
 def _nothing() -> None:

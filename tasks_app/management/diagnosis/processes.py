@@ -46,7 +46,7 @@ def declared(part: HealthPart) -> Finding:
 def worker(queue: str, *, is_served: bool) -> Finding:
     """Judge whether somebody runs a queue's tasks."""
     detail = "served" if is_served else "no live worker"
-    fix = "" if is_served else f"start a worker: celery -A config worker -Q {queue} (see Procfile)"
+    fix = "" if is_served else f"start a worker: python manage.py worker -Q {queue} (see Procfile)"
     return Finding(check=f"worker.{queue}", detail=detail, fix=fix)
 
 
