@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from django.http import QueryDict
@@ -49,6 +50,11 @@ def origin_of(request: Request) -> Origin:
     return Origin(traceparent=getattr(request, "traceparent", ""))
 
 
+def awaited_origin_of(request: Request) -> Origin:
+    """Give the origin of a submission whose answer may wait for the task's end."""
+    return replace(origin_of(request), is_awaited=bool(preferred_wait(request)))
+
+
 class SubmittingView(IdempotentPost, WaitingView):
     """A POST that makes one task; `submission` says which.
 
@@ -90,7 +96,7 @@ class SubmittingView(IdempotentPost, WaitingView):
         return applicant_of(
             caller=self.caller,
             submission=self.submission(request, **kwargs),
-            origin=origin_of(request),
+            origin=awaited_origin_of(request),
         )
 
     @override
@@ -129,6 +135,7 @@ class SubmittingView(IdempotentPost, WaitingView):
                     tenant_id=self.caller.tenant_id,
                     version=None,
                     seconds=seconds,
+                    is_rung=answer.status == 202 and not answer.is_replayed,  # noqa: PLR2004 - as above
                     key_id=self.principal.key_id,
                 )
         return response
@@ -250,6 +257,6 @@ class TaskRerun(SubmittingView, TaskView):
             caller=self.caller,
             task_id=self.task_id,
             payload=body.payload if "payload" in body.model_fields_set else UNSET,
-            traceparent=origin_of(request).traceparent,
+            origin=awaited_origin_of(request),
         )
         return self.accepted(submitted)

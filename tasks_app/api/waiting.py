@@ -1,8 +1,9 @@
 """Waits without threads: one asyncio task per process asks for all waited tasks in one query.
 
 Nothing is asked while nobody waits. The poll begins at 2 ms, slows to 100 ms where nothing has
-changed for 30 ms, and rests twice as long as a question took. A lost database only delays: the task
-reconnects, and waiters end at their timeout.
+changed for 30 ms, and rests twice as long as a question took. The end of a task whose submission
+waits rings: then the poll begins at 20 ms, for bells that are not heard. A lost database only
+delays: the task reconnects, and waiters end at their timeout.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +25,7 @@ from tasks_app.errors import RateLimited
 from tasks_app.telemetry import logger
 
 FIRST_PAUSE: Final = 0.002
+FIRST_PAUSE_RUNG: Final = 0.02
 LONGEST_PAUSE: Final = 0.1
 IDLE_SECONDS: Final = 5.0
 FIRST_BACKOFF: Final = 0.01
@@ -34,6 +36,7 @@ _EAGER_SECONDS: Final = 0.03
 _QUERY: Final = """
 SELECT id, version, finished_at IS NOT NULL FROM taskmill_task WHERE id = ANY(%s)
 """
+_LISTEN: Final = "LISTEN taskmill_ended"
 _log = logger(__name__)
 
 
@@ -44,6 +47,7 @@ class Wait:
     Attributes:
         version: return once the task has another one; None to wait until it is finished.
         seconds: at most.
+        is_rung: whether its end rings: the submission said that it waits.
         key_id: the API key that is charged with the wait.
     """
 
@@ -52,6 +56,7 @@ class Wait:
     version: int | None
     seconds: float
     key_id: str
+    is_rung: bool = False
 
 
 class _Waiter:
@@ -77,15 +82,16 @@ class WaitingHub:
     """The waiters of one event loop and the task that asks for them."""
 
     def __init__(self) -> None:
-        self._waiters: set[_Waiter] = set()
+        self._waiters: defaultdict[uuid.UUID, set[_Waiter]] = defaultdict(set)
         self._per_key: Counter[str] = Counter()
+        self._unrung = 0
         self._arrival = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def waiters(self) -> int:
         """How many requests wait now."""
-        return len(self._waiters)
+        return self._per_key.total()
 
     def has_room(self, key_id: str) -> bool:
         """Say whether one more wait of this key is let in."""
@@ -112,51 +118,89 @@ class WaitingHub:
             self._remove(waiter)
 
     def _add(self, waiter: _Waiter) -> None:
-        self._waiters.add(waiter)
+        self._waiters[waiter.wish.task_id].add(waiter)
         self._per_key[waiter.wish.key_id] += 1
+        self._unrung += not waiter.wish.is_rung
         self._arrival.set()
         if self._task is None:
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), context=contextvars.Context())
 
     def _remove(self, waiter: _Waiter) -> None:
-        self._waiters.discard(waiter)
+        of_task = self._waiters[waiter.wish.task_id]
+        of_task.discard(waiter)
+        if not of_task:
+            del self._waiters[waiter.wish.task_id]
         self._per_key[waiter.wish.key_id] -= 1
         self._per_key += Counter()
+        self._unrung -= not waiter.wish.is_rung
 
     async def _run(self) -> None:
         backoff = FIRST_BACKOFF
         while self._waiters:
+            hearing = asyncio.create_task(self._hear())
             try:
                 async with await _connect() as connection:
                     backoff = FIRST_BACKOFF
-                    await self._poll(connection)
+                    await self._poll(connection, hearing)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 _log.warning("waiting hub lost the database", error=str(error).split("\n")[0])
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, LONGEST_BACKOFF)
                 continue
+            finally:
+                hearing.cancel()
+                await asyncio.gather(hearing, return_exceptions=True)
             return
         self._task = None
 
-    async def _poll(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        pause = FIRST_PAUSE
+    async def _hear(self) -> None:
+        """Wake those whose task's end rings."""
+        async with await _connect() as connection:
+            await connection.execute(_LISTEN)
+            async for bell in connection.notifies():
+                for waiter in self._waiters.get(uuid.UUID(bell.payload), ()):
+                    waiter.wake()
+
+    async def _poll(
+        self, connection: psycopg.AsyncConnection[Any], hearing: asyncio.Task[None]
+    ) -> None:
         clock = asyncio.get_running_loop().time
-        eager_until = clock() + _EAGER_SECONDS
-        while self._waiters or await self._somebody_arrives(IDLE_SECONDS):
-            asked = tuple(self._waiters)
-            ids = list({waiter.wish.task_id for waiter in asked})
-            asked_at = clock()
-            cursor = await connection.execute(_QUERY, (ids,), prepare=True)
-            if _tell(asked, await cursor.fetchall()):
-                pause, eager_until = FIRST_PAUSE, clock() + _EAGER_SECONDS
+        pause, eager_until = 0.0, 0.0
+        is_new = True
+        while self._waiters or (is_new := await self._somebody_arrives(IDLE_SECONDS)):
+            if hearing.done():
+                hearing.result()
+            if is_new:
+                pause, eager_until = self._first_pause, clock() + _EAGER_SECONDS
+                await asyncio.sleep(pause if pause == FIRST_PAUSE_RUNG else 0)
+            asked, asked_at = tuple(self._waiters), clock()
+            cursor = await connection.execute(_QUERY, (list(asked),), prepare=True)
+            if self._tell(asked, await cursor.fetchall()):
+                pause, eager_until = self._first_pause, clock() + _EAGER_SECONDS
             rest = min(_REST_SHARE * (clock() - asked_at), LONGEST_PAUSE)
-            if await self._somebody_arrives(max(pause, rest)):
-                pause, eager_until = FIRST_PAUSE, clock() + _EAGER_SECONDS
-                await asyncio.sleep(max(pause, rest))
-            if clock() > eager_until:
+            is_new = await self._somebody_arrives(max(pause, rest))
+            if is_new:
+                await asyncio.sleep(max(FIRST_PAUSE, rest))
+            elif clock() > eager_until:
                 pause = min(pause * _SLOWER, LONGEST_PAUSE)
         self._task = None
+
+    @property
+    def _first_pause(self) -> float:
+        return FIRST_PAUSE if self._unrung else FIRST_PAUSE_RUNG
+
+    def _tell(
+        self, asked: Iterable[uuid.UUID], rows: Iterable[tuple[uuid.UUID, int, bool]]
+    ) -> bool:
+        """Wake those whose wish is fulfilled or whose task is gone; say whether there are any."""
+        known = {task_id: (version, is_finished) for task_id, version, is_finished in rows}
+        told = False
+        for task_id in asked:
+            now = known.get(task_id)
+            for waiter in self._waiters.get(task_id, ()):
+                told |= waiter.wake() if now is None else waiter.tell(now[0], is_finished=now[1])
+        return told
 
     async def _somebody_arrives(self, within_seconds: float) -> bool:
         self._arrival.clear()
@@ -166,18 +210,6 @@ class WaitingHub:
         except TimeoutError:
             return False
         return True
-
-
-def _tell(asked: Iterable[_Waiter], rows: Iterable[tuple[uuid.UUID, int, bool]]) -> bool:
-    known = {task_id: (version, is_finished) for task_id, version, is_finished in rows}
-    told = False
-    for waiter in asked:
-        now = known.get(waiter.wish.task_id)
-        if now is None:
-            told |= waiter.wake()
-        else:
-            told |= waiter.tell(now[0], is_finished=now[1])
-    return told
 
 
 async def _connect() -> psycopg.AsyncConnection[Any]:

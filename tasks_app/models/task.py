@@ -150,6 +150,9 @@ class Task(models.Model):
     schedule = models.CharField(max_length=100, null=True)  # noqa: DJ001 - null is "by hand"
     traceparent = models.CharField(max_length=64, default="")
     submitted_by = models.CharField(max_length=120, default="")
+    is_awaited = models.BooleanField(
+        db_default=False, help_text="Whether its submitter waits: its end rings."
+    )
 
     class Meta:
         db_table = "taskmill_task"

@@ -36,6 +36,7 @@ class Origin:
         depth: how many tasks are above it.
         traceparent: W3C trace context handed to the handler, or empty.
         schedule: key of the schedule that fired it, or None.
+        is_awaited: whether the submitter waits for its end.
     """
 
     retry_of: uuid.UUID | None = None
@@ -44,6 +45,7 @@ class Origin:
     depth: int = 0
     traceparent: str = ""
     schedule: str | None = None
+    is_awaited: bool = False
 
 
 BY_HAND = Origin()
@@ -127,6 +129,7 @@ def resolve(
         schedule=origin.schedule,
         traceparent=origin.traceparent,
         submitted_by=caller.actor,
+        is_awaited=origin.is_awaited or None,
     )
 
 

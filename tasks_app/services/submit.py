@@ -161,7 +161,7 @@ _COPIED: Final = (
 
 
 def rerun_task(
-    *, caller: Caller, task_id: uuid.UUID, payload: Any = UNSET, traceparent: str = ""
+    *, caller: Caller, task_id: uuid.UUID, payload: Any = UNSET, origin: Origin = BY_HAND
 ) -> Submitted:
     """Submit a task like another one, whatever became of that; `retry_of` names it.
 
@@ -180,7 +180,7 @@ def rerun_task(
         **{name: row[name] for name in _COPIED},
         payload=row["payload"] if payload is UNSET else payload,
     )
-    task = resolve(caller, submission, origin=Origin(retry_of=task_id, traceparent=traceparent))
+    task = resolve(caller, submission, origin=replace(origin, retry_of=task_id))
     return admitted(Applicant(task=_with_policy(task, row["retry_policy"])))
 
 

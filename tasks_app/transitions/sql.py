@@ -25,8 +25,8 @@ MOVED = """t.id, t.tenant_id, t.event_seq, t.state, t.epoch, t.attempt, t.update
 RULED = "t.type, t.concurrency_key"
 """RETURNING list that `RING_WHERE_FREED` needs, beside `MOVED`."""
 
-ENDED = f"{MOVED}, t.worker, t.queued_at, t.started_at, {RULED}"
-"""RETURNING list that `attempt()` and `RING_WHERE_FREED` need."""
+ENDED = f"{MOVED}, t.worker, t.queued_at, t.started_at, {RULED}, t.is_awaited"
+"""RETURNING list that `attempt()`, `RING_WHERE_FREED` and `RING_WHO_WAITS` need."""
 
 TYPE_HAS_LIMIT = """ARRAY(SELECT l.name::text FROM taskmill_limit l WHERE l.of = 'type'
     AND (coalesce(l.concurrency, l.declared_concurrency) IS NOT NULL
@@ -41,6 +41,11 @@ RING_WHERE_FREED = f"""(SELECT taskmill_ring_for(array_agg(rule)) FROM (
 tasks are parked by a rule of a moved row. It costs an index probe per rule, and no call where
 nothing that moved has any. A SELECT of its own, so that it is called once and not for each row.
 """
+
+RING_WHO_WAITS = """(SELECT count(pg_notify('taskmill_ended', id::text)) FROM moved
+    WHERE is_awaited)"""
+"""Column of the last SELECT of a worker's statement that ends tasks: rings for those whose
+submitter waits. Other ends are found a little later, by asking."""
 
 PROCESSING_FROM = "CASE WHEN m.cancel_requested_at IS NULL THEN 'running' ELSE 'cancelling' END"
 """The state before a finish: CHECK constraints tie it to cancel_requested_at; no second read."""

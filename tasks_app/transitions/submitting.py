@@ -34,6 +34,7 @@ class NewTask:
         root: the first task of its line of parents, where it has a parent.
         depth: how many tasks are above it.
         debounce_key: no other task of its tenant and type that waits for its first start has it.
+        is_awaited: whether somebody waits for its end, which is then rung for.
         debounce_seconds: with a key: most seconds by which later submissions may put it off.
         like: the same for all that are made of one another, and for them alone.
     """
@@ -68,6 +69,7 @@ class NewTask:
     schedule: str | None = None
     traceparent: str = ""
     submitted_by: str = ""
+    is_awaited: bool | None = None
     like: object = field(default_factory=object, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +116,8 @@ _SHARED: Final = """tenant_id bigint, type text, queue text, max_retry smallint,
     run_at timestamptz, delay_seconds double precision, concurrency_key text, max_concurrency int,
     concurrency_strategy text, fair_key text, webhook_urls jsonb,
     retry_of uuid, parent uuid, schedule text, traceparent text, submitted_by text,
-    root uuid, depth smallint, debounce_key text, debounce_seconds double precision"""
+    root uuid, depth smallint, debounce_key text, debounce_seconds double precision,
+    is_awaited boolean"""
 """Of the fields of `NewTask`, by their names: those of a task, and those of all on the same terms.
 The second are read once for many."""
 
@@ -146,7 +149,7 @@ WITH incoming AS (
          queue_deadline, worker, cancel_requested_by, cancel_reason, concurrency_key,
          max_concurrency, concurrency_strategy, fair_key, unique_key, webhook_urls, retry_of,
          parent, schedule, traceparent,
-         submitted_by, payload_bytes, root, depth, debounce_key, debounce_until)
+         submitted_by, payload_bytes, root, depth, debounce_key, debounce_until, is_awaited)
     SELECT i.id, i.tenant_id, i.type, i.queue, i.priority, CASE WHEN i.start > taskmill_now() THEN
         'scheduled' ELSE 'queued' END,
          1, 1, i.payload, coalesce(i.metadata, '{{}}'), i.tags, 0, '',
@@ -157,7 +160,7 @@ WITH incoming AS (
          '', '', i.concurrency_key, i.max_concurrency, i.concurrency_strategy, i.fair_key,
          i.unique_key, i.webhook_urls, i.retry_of, i.parent, i.schedule, i.traceparent,
          i.submitted_by, i.payload_bytes, i.root, i.depth, i.debounce_key,
-         taskmill_now() + make_interval(secs => i.debounce_seconds)
+         taskmill_now() + make_interval(secs => i.debounce_seconds), coalesce(i.is_awaited, false)
     FROM incoming i
     ON CONFLICT DO NOTHING
     RETURNING {moved}

@@ -19,6 +19,7 @@ from tasks_app.transitions.sql import (
     NO_LEASE,
     PROCESSING_FROM,
     RING_WHERE_FREED,
+    RING_WHO_WAITS,
     STATE,
     TOUCH,
     attempt,
@@ -59,7 +60,7 @@ WITH done AS MATERIALIZED (
         finished="least(m.updated_at, m.started_at + make_interval(secs => m.took))",
     )
 }
-SELECT id, {RING_WHERE_FREED} FROM moved
+SELECT id, {RING_WHERE_FREED}, {RING_WHO_WAITS} FROM moved
 """  # noqa: S608 - built from constants
 
 
@@ -114,7 +115,7 @@ WITH moved AS (
     )
 },
 {attempt(outcome="%(outcome)s::text", error="%(error)s::jsonb", traceback="%(traceback)s::text")}
-SELECT {RING_WHERE_FREED} FROM moved
+SELECT {RING_WHERE_FREED}, {RING_WHO_WAITS} FROM moved
 """  # noqa: S608 - built from constants
 
 

@@ -14,7 +14,9 @@ from asgiref.sync import sync_to_async
 from django.db import connection, connections
 
 from config.asgi import application
+from tasks_app.api import waiting
 from tasks_app.api.waiting import waiting_hub
+from tasks_app.db import connect
 from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import claim, drive, make_key, make_task, make_tenant
 
@@ -223,3 +225,105 @@ def test_waits_survive_the_loss_of_their_connection() -> None:
         assert (await poll).json()["status"] == "success"
 
     run(scenario)
+
+
+LISTENERS = """FROM pg_stat_activity WHERE application_name = 'taskmill-waiting'
+    AND query = 'LISTEN taskmill_ended' AND state = 'idle'"""
+
+
+def is_listening() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 {LISTENERS}")
+        return cursor.fetchone() is not None
+
+
+def cut_listeners() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(pg_terminate_backend(pid)) {LISTENERS}")
+        return int(cursor.fetchone()[0])
+
+
+async def begin_to_listen(client: httpx.AsyncClient) -> None:
+    """Have one wait end; its hub listens for some seconds more."""
+    headers = {"Prefer": "wait=1"}
+    await client.post("/tasks", json={"type": "tests.echo"}, headers=headers)
+    async with asyncio.timeout(20):
+        while not await in_thread(is_listening):
+            await asyncio.sleep(0.01)
+
+
+async def ended(client: httpx.AsyncClient, end: Callable[[str], Any]) -> httpx.Response:
+    """Submit a task, wait for it, end it, and give the answer."""
+    headers = {"Prefer": "wait=30"}
+    body = {"type": "tests.echo", "payload": {"of": end.__name__}}
+    submit = asyncio.create_task(client.post("/tasks", json=body, headers=headers))
+    await until(waits(1))
+    (task,) = (await client.get("/tasks?limit=1")).json()["results"]
+    await in_thread(end, task["id"])
+    return await submit
+
+
+def fail(task_id: str) -> None:
+    drive(uuid.UUID(task_id), "failed")
+
+
+def cancel(task_id: str) -> None:
+    drive(uuid.UUID(task_id), "cancelled")
+
+
+@pytest.mark.parametrize(("end", "status"), [(finish, "success"), (fail, "failed")])
+def test_the_end_of_a_task_that_is_waited_for_rings(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[str], Any], status: str
+) -> None:
+    monkeypatch.setattr(waiting, "FIRST_PAUSE_RUNG", 60.0)
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        await begin_to_listen(client)
+        async with asyncio.timeout(15):
+            answer = await ended(client, end)
+        assert (answer.status_code, answer.json()["status"]) == (200, status)
+
+    run(scenario)
+
+
+def test_an_end_that_does_not_ring_is_found_by_looking() -> None:
+    async def scenario(client: httpx.AsyncClient) -> None:
+        await begin_to_listen(client)
+        async with asyncio.timeout(15):
+            answer = await ended(client, cancel)
+        assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+
+    run(scenario)
+
+
+def test_a_hub_that_lost_its_bell_listens_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(client: httpx.AsyncClient) -> None:
+        await begin_to_listen(client)
+        headers = {"Prefer": "wait=30"}
+        submit = asyncio.create_task(
+            client.post("/tasks", json={"type": "tests.echo"}, headers=headers)
+        )
+        await until(waits(1))
+        assert await in_thread(cut_listeners)
+        await begin_to_listen(client)
+        monkeypatch.setattr(waiting, "FIRST_PAUSE_RUNG", 60.0)
+        submit.cancel()
+        await until(waits(0))
+        async with asyncio.timeout(15):
+            answer = await ended(client, finish)
+        assert (answer.status_code, answer.json()["status"]) == (200, "success")
+
+    run(scenario)
+
+
+def test_a_task_that_nobody_waits_for_rings_for_nobody() -> None:
+    with connect("test") as listener:
+        listener.execute("LISTEN taskmill_ended")
+        awaited = make_task(state="success", is_awaited=True)
+        make_task(state="success")
+        make_task(state="failed")
+        failed = make_task(state="failed", is_awaited=True)
+        bells = [bell.payload for bell in listener.notifies(timeout=1)]
+    assert bells == [str(awaited), str(failed)]

@@ -1,7 +1,7 @@
 """`manage.py worker`: Celery's own `worker` command for this project, with all of its options.
 
-The umbrella command `celery -A config worker` starts the same worker, but first loads the plugins of
-all that is installed, Flower's web server among them, into each worker: ten megabytes and half a
+The umbrella command `celery -A config worker` starts the same worker, but first loads the plugins
+of all that is installed, Flower's web server among them, into each worker: ten megabytes and half a
 second.
 """
 
