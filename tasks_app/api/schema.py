@@ -104,7 +104,13 @@ class ApiSchema(AutoSchema):
             "summary": operation.summary,
             "description": _description(operation, scope),
             "parameters": list(_parameters(operation, path)),
-            "responses": _responses(registry, operation, path, is_public=self.view.is_public),
+            "responses": _responses(
+                registry,
+                operation,
+                path,
+                is_public=self.view.is_public,
+                is_read=method == "GET",
+            ),
             "security": [] if self.view.is_public else [{"apiKey": []}],
         }
         if operation.body is not None or operation.any_body:
@@ -141,14 +147,14 @@ def _parameters(operation: Operation, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _responses(
-    registry: Any, operation: Operation, path: str, *, is_public: bool
+    registry: Any, operation: Operation, path: str, *, is_public: bool, is_read: bool
 ) -> dict[str, Any]:
     usual = ["X-Request-Id", *([] if is_public else ["RateLimit", "RateLimit-Policy"])]
     found = {
         str(status): _reply(registry, reply, usual) for status, reply in operation.replies.items()
     }
     by_status: dict[str, dict[type[TaskmillError], None]] = defaultdict(dict)
-    for kind in problems_of(operation, path, is_public=is_public):
+    for kind in problems_of(operation, path, is_public=is_public, is_read=is_read):
         by_status[str(kind.http_status)][kind] = None
     for status in sorted(by_status):
         found.setdefault(status, _problem(list(by_status[status]), usual))
@@ -183,15 +189,19 @@ def _problem(kinds: Iterable[type[TaskmillError]], usual: list[str]) -> dict[str
 
 
 def problems_of(
-    operation: Operation, path: str, *, is_public: bool
+    operation: Operation, path: str, *, is_public: bool, is_read: bool
 ) -> Iterator[type[TaskmillError]]:
-    """Give the request errors that an operation can be answered with."""
+    """Give the request errors that an operation can be answered with.
+
+    Args:
+        is_read: it refuses query parameters that it does not have.
+    """
     yield from _EVERYWHERE
     if not is_public:
         yield from _WITH_A_KEY
     if operation.body is not None or operation.any_body:
         yield from _WITH_A_BODY
-    if operation.query:
+    if operation.query or (is_read and not is_public):
         yield ValidationFailed
     if "Idempotency-Key" in operation.headers:
         yield from _WITH_IDEMPOTENCY

@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 from typing_extensions import override
 
 from tasks_app.api.operation import Operation
+from tasks_app.api.pagination import invalid_parameter
 from tasks_app.api.parsers import JSONParser
 from tasks_app.api.renderers import JSONRenderer
 from tasks_app.api.throttling import Allowance
@@ -28,6 +29,7 @@ from tasks_app.services.keys import Principal
 
 _RENDERER = JSONRenderer()
 _JSON_TYPES = ("", "application/json", "application/merge-patch+json")
+_READS = ("GET", "HEAD")
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -108,13 +110,30 @@ class ApiView(APIView):
 
     @override
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Authenticate, count against the rate limit, check the scope; negotiate nothing."""
+        """Authenticate, count against the rate limit, check the scope and the names of the query;
+        negotiate nothing.
+        """
         self.perform_content_negotiation(request)
         if self.is_public:
             return
         self.perform_authentication(request)
         self.check_throttles(request)
         self.check_permissions(request)
+        self._check_query(request)
+
+    def _check_query(self, request: Request) -> None:
+        """Refuse parameters that a read does not know: without a slip's filter it would give all.
+
+        Raises:
+            ValidationFailed: the first of them.
+        """
+        operation = self.operations.get("GET")
+        if operation is None or request.method not in _READS:
+            return
+        known = {one.name for one in operation.query}
+        for name in request.query_params:
+            if name not in known:
+                raise invalid_parameter(name[:100], "unknown parameter", "unknown")
 
     @override
     def perform_content_negotiation(

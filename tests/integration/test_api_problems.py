@@ -123,3 +123,20 @@ def test_answers_carry_the_headers_that_protect_browsers(api: Api) -> None:
     assert headers["Referrer-Policy"] == "same-origin"
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/tasks", "/queues", "/dead-letters", "/stats", "/workers", "/task-types", "/schedules",
+     "/webhooks", "/quotas", "/dead-letters/retries"],
+)  # fmt: skip
+def test_a_read_refuses_a_parameter_that_it_does_not_have(api: Api, address: str) -> None:
+    assert api.get(address).status_code == 200
+    body = problem(api.get(f"{address}?limti=5"), 422, "validation_failed")
+    assert [(one["pointer"], one["code"]) for one in body["errors"]] == [
+        ("/query/limti", "unknown")
+    ]
+
+
+def test_probes_are_asked_with_whatever_parameters() -> None:
+    assert Client().get("/livez?from=balancer").status_code == 200
