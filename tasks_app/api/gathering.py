@@ -46,7 +46,7 @@ class ApplyingResponse(HttpResponse):
 
     def settled_alone(self) -> HttpResponseBase:
         """Admit the applicant and give the answer."""
-        return self.settle(partial(admitted, self.applicant))
+        return self.settle(partial(admitted, self.applicant, is_shown=True))
 
 
 def may_go_along(request: HttpRequest) -> bool:

@@ -102,7 +102,7 @@ class SubmittingView(IdempotentPost, WaitingView):
     @override
     def carry_out(self, request: Request, **kwargs: Any) -> Answer:
         """Submit and give the task as it is now."""
-        return self.accepted(admitted(self.applicant(request, **kwargs)))
+        return self.accepted(admitted(self.applicant(request, **kwargs), is_shown=True))
 
     def accepted(self, submitted: Submitted) -> Answer:
         """Give the answer with the task object: as inserted where it is new, else as it is."""

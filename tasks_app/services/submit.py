@@ -47,8 +47,11 @@ def applicant_of(*, caller: Caller, submission: Submission, origin: Origin = BY_
     return Applicant(task=task, unique=submission.unique)
 
 
-def admitted(applicant: Applicant) -> Submitted:
-    """Accept one task, with its values.
+def admitted(applicant: Applicant, *, is_shown: bool = False) -> Submitted:
+    """Accept one task.
+
+    Args:
+        is_shown: see `admission.admit`.
 
     Raises:
         DuplicateTask: `task_id` holds its unique key and `on_conflict` does not give way.
@@ -56,14 +59,15 @@ def admitted(applicant: Applicant) -> Submitted:
 
     Concurrency: see `admission.admit`.
     """
-    [outcome] = admit([applicant], is_shown=True)
+    [outcome] = admit([applicant], is_shown=is_shown)
     if isinstance(outcome, RequestError):
         raise outcome
     return outcome
 
 
 def admit_together(applicants: Sequence[Applicant]) -> list[Outcome | DatabaseError]:
-    """Accept tasks of different callers in one statement, each as if it had come alone.
+    """Accept tasks of different callers in one statement, each as if it had come alone, and give
+    their values.
 
     What the store cannot hold of one does not keep the others out: then each is tried alone. After
     any other error of the database nothing is tried again, since the statement may have been
@@ -181,7 +185,7 @@ def rerun_task(
         payload=row["payload"] if payload is UNSET else payload,
     )
     task = resolve(caller, submission, origin=replace(origin, retry_of=task_id))
-    return admitted(Applicant(task=_with_policy(task, row["retry_policy"])))
+    return admitted(Applicant(task=_with_policy(task, row["retry_policy"])), is_shown=True)
 
 
 def _with_policy(task: NewTask, policy: dict[str, Any] | None) -> NewTask:
