@@ -42,6 +42,7 @@ MUST_BE_SEEN = (
     "undispatched",
     "hand_back queued",
     "rescued",
+    "rescued too often",
     "ran too long",
     "succeed refused",
     "interrupt refused",

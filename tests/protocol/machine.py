@@ -440,6 +440,8 @@ class Protocol(RuleBasedStateMachine):
         count = transitions.rescue(self.cursor, grace_seconds=GRACE, max_rescues=MAX_RESCUES)
         assert count == self.reference.rescue(GRACE, MAX_RESCUES)
         self.seen["rescued"] += count
+        self.seen["rescued too often"] += self.reference.given_up
+        self.reference.given_up = 0
 
     def expire(self) -> None:
         assert transitions.expire_pending(self.cursor) == self.reference.expire_pending()

@@ -81,6 +81,7 @@ class Reference:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.given_up = 0
         self.tasks: dict[uuid.UUID, ReferenceTask] = {}
 
     def _move(self, task: ReferenceTask, state: str) -> None:
@@ -305,6 +306,7 @@ class Reference:
         if task.state == "cancelling":
             self._end_attempt(task, "lost", "cancelled")
         else:
+            self.given_up += is_over and task.has_attempts_left
             self._end_attempt(task, "lost", "error" if is_over else "retrying")
 
     def rescue(self, grace: float, max_rescues: int) -> int:

@@ -40,7 +40,7 @@ class Walk:
             queue=pick(QUEUES),
             delay=pick((0, 0, 0, 5, 40)),
             priority=pick((-1, 0, 1)),
-            max_retry=pick((0, 1, 2)),
+            max_retry=pick((0, 1, 2, 4)),
             key=pick((None, ("one", 1), ("two", 2), ("mixed", 1), ("mixed", 2))),
             unique=pick((None, None, None, "u", "v")),
             queue_timeout=pick((None, None, 10, 60)),
