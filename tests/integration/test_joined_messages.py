@@ -15,6 +15,7 @@ import redis
 from celery.result import AsyncResult
 from django.conf import settings
 
+from tasks_app.db import connect
 from tasks_app.dispatch.rabbitmq import RabbitPublisher
 from tasks_app.models import Event, Task
 from tests.engines import broker_queue
@@ -166,6 +167,20 @@ def test_one_that_is_revoked_is_cancelled_and_the_others_run(
     others = {name: "success" for name in "bcd" if name != revoked}
     wait_for(lambda: _settle(members, others), reason="the others run", seconds=30)
     assert f"{revoked} begin" not in members.noted()
+    assert members.is_legal()
+
+
+def test_one_that_joined_and_is_revoked_is_not_even_claimed(
+    members: Members, store: redis.Redis, worker: Process
+) -> None:
+    send(members, store, "end", "end", "end")
+    AsyncResult(str(members.ids["c"])).revoke()
+    assert worker_control(members), "the worker has taken the order, which came before this one"
+    with connect("lock") as one, one.transaction():
+        one.execute("SELECT FROM taskmill_task WHERE id = %s FOR UPDATE", [members.ids["c"]])
+        members.gate.touch()
+        members.wait_until(a="success", b="success", d="success")
+    members.wait_until(c="cancelled")
     assert members.is_legal()
 
 

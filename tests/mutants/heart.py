@@ -213,7 +213,7 @@ HEART = (
         REQUEST,
         "            self.hints, self._is_rewritten = rest, bool(gone) or self._is_rewritten\n",
         "            pass\n",
-        f"{JOINED}::test_one_that_is_revoked_is_cancelled_and_the_others_run",
+        f"{JOINED}::test_one_that_joined_and_is_revoked_is_not_even_claimed",
     ),
     Mutant(
         "what joined a revoked task is lost",
