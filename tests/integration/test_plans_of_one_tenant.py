@@ -85,7 +85,7 @@ def test_a_few_parked_by_a_rate_are_listed_and_counted_beside_many_parked_by_slo
 
 
 @pytest.mark.parametrize("is_descending", [True, False])
-@pytest.mark.parametrize(("queue", "is_few", "most"), [("few", True, 1_500), ("many", False, 500)])
+@pytest.mark.parametrize(("queue", "is_few", "most"), [("few", True, 1_500), ("many", False, 260)])
 def test_the_oldest_of_a_queue_are_listed_without_passing_over_the_newer_of_another(
     tenant_id: int, queue: str, is_few: bool, most: int, is_descending: bool
 ) -> None:
