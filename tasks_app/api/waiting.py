@@ -2,7 +2,7 @@
 
 Nothing is asked while nobody waits. The poll begins at 2 ms, slows to 100 ms where nothing has
 changed for 30 ms, and rests twice as long as a question took. The end of a task whose submission
-waits rings: then the poll begins at 20 ms, for bells that are not heard. A lost database only
+waits rings: then the poll begins at 50 ms, for bells that are not heard. A lost database only
 delays: the task reconnects, and waiters end at their timeout.
 """
 
@@ -25,7 +25,7 @@ from tasks_app.errors import RateLimited
 from tasks_app.telemetry import logger
 
 FIRST_PAUSE: Final = 0.002
-FIRST_PAUSE_RUNG: Final = 0.02
+FIRST_PAUSE_RUNG: Final = 0.05
 LONGEST_PAUSE: Final = 0.1
 IDLE_SECONDS: Final = 5.0
 FIRST_BACKOFF: Final = 0.01
