@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -77,6 +78,19 @@ def test_one_client_after_another_waits_for_nobody() -> None:
     assert statements(ids) == 3
 
 
+async def post(
+    client: httpx.AsyncClient, path: str, token: str, body: Any, number: int
+) -> httpx.Response:
+    """Post a body, JSON values or bytes, as a request of its own name."""
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Content-Type": "application/json",
+        "X-Request-Id": f"request-{number}",
+    }
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return await client.post(path, content=content, headers=headers)
+
+
 def test_each_is_refused_as_if_it_were_alone() -> None:
     tenant = make_tenant()
     key, reader = make_key(tenant), make_key(tenant, scopes={"tasks:read"})
@@ -102,32 +116,19 @@ def test_each_is_refused_as_if_it_were_alone() -> None:
     ]
 
     async def conversation(client: httpx.AsyncClient) -> None:
-        posts = [
-            client.post(
-                path,
-                content=body if isinstance(body, bytes) else None,
-                json=None if isinstance(body, bytes) else body,
-                headers={
-                    "Authorization": f"Bearer {token}",
-                    "Content-Type": "application/json",
-                    "X-Request-Id": f"request-{number}",
-                },
-            )
-            for number, (path, token, body, _) in enumerate(cases)
-        ]
-        answers = await asyncio.gather(*posts)
+        answers = await asyncio.gather(
+            *[post(client, *case[:3], number) for number, case in enumerate(cases)]
+        )
         found = [answer.status_code for answer in answers]
-        pairs = {6: (6, 7), 8: (8, 9)}  # of two that want the same either may be first
-        for first, second in pairs.values():
-            found[first : second + 1] = sorted(
-                found[first : second + 1], key=[cases[first][3], cases[second][3]].index
+        for first in (6, 8):  # of two that want the same either may be first
+            found[first : first + 2] = sorted(
+                found[first : first + 2], key=[cases[first][3], cases[first + 1][3]].index
             )
         assert found == [status for *_, status in cases]
         for number, answer in enumerate(answers):
             assert answer.headers["X-Request-Id"] == f"request-{number}"
-            body = answer.json()
             if answer.status_code >= 400:
-                assert body["request_id"] == f"request-{number}"
+                assert answer.json()["request_id"] == f"request-{number}"
         assert answers[10].json()["priority"] == 7
         assert answers[0].json()["payload"] == {"order_id": 1}
         assert answers[12].json()["payload"] == {"order_id": 4}

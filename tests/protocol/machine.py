@@ -439,9 +439,7 @@ class Protocol(RuleBasedStateMachine):
     def rescue(self) -> None:
         count = transitions.rescue(self.cursor, grace_seconds=GRACE, max_rescues=MAX_RESCUES)
         assert count == self.reference.rescue(GRACE, MAX_RESCUES)
-        self.seen["rescued"] += count
-        self.seen["rescued too often"] += self.reference.given_up
-        self.reference.given_up = 0
+        self.seen.update({"rescued": count, "rescued too often": self.reference.given_up})
 
     def expire(self) -> None:
         assert transitions.expire_pending(self.cursor) == self.reference.expire_pending()
