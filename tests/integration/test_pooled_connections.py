@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -55,3 +57,24 @@ def test_a_connection_that_has_just_answered_is_not_asked_whether_it_lives(
     last = watcher.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone()
     assert last is not None
     assert "taken_from_the_pool" in last[0]
+
+
+def test_the_connection_that_was_used_last_is_taken_next() -> None:
+    crowd = threading.Barrier(3)
+
+    def visit() -> int:
+        pid = own_pid()
+        crowd.wait(timeout=10)
+        connection.close()
+        return pid
+
+    with ThreadPoolExecutor(3) as threads:
+        pids = {future.result() for future in [threads.submit(visit) for _ in range(3)]}
+    assert len(pids) == 3
+    wait_for(lambda: connection.pool.get_stats()["pool_available"] == 3)
+    taken = []
+    for _ in range(6):
+        taken.append(own_pid())
+        connection.close()
+        wait_for(lambda: connection.pool.get_stats()["pool_available"] == 3)
+    assert len(set(taken)) == 1
