@@ -25,7 +25,6 @@ class NotificationsConfig(AppConfig):
         from notifications.egress import check_receiver
         from notifications.mqtt.conf import is_mqtt_on
         from notifications.webhooks.measures import SOURCE
-        from notifications.websocket.revocations import announce_revocation
         from tasks_app.platform import (
             EngineLoop,
             ReceiverPort,
@@ -41,4 +40,11 @@ class NotificationsConfig(AppConfig):
         )
         declare_metrics(SOURCE)
         ReceiverPort.check = staticmethod(check_receiver)
-        on_key_revoked(announce_revocation)
+        on_key_revoked(_announce_revocation)
+
+
+def _announce_revocation(key_id: str) -> None:
+    """Announce it; a worker, which never does, does not load the libraries that it takes."""
+    from notifications.websocket.revocations import announce_revocation
+
+    announce_revocation(key_id)

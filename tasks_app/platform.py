@@ -43,7 +43,7 @@ from tasks_app.selectors.receivers import TaskFacts, has_own_receivers, task_fac
 from tasks_app.selectors.reporting import finished_between, queues_waiting_longest
 from tasks_app.services.caller import Caller
 from tasks_app.services.cancel import cancel_task
-from tasks_app.services.health import HealthPart, Part, declare_health_part
+from tasks_app.services.health_parts import HealthPart, Part, declare_health_part
 from tasks_app.services.keys import (
     Principal,
     find_caller,

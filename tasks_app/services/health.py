@@ -1,15 +1,12 @@
 """Is every part there? Asked by probes: kept for `KEEP_SECONDS`, without address or secret.
 
-An installed app may declare parts of its own in its `AppConfig.ready`:
-
-    declare_health_part(HealthPart(name="beat", check=check_beat_part, fix="start celery beat"))
+Apps declare parts of their own, see `health_parts`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -26,64 +23,16 @@ from redis.retry import Retry
 from tasks_app.clock import monotonic
 from tasks_app.db import connection_parameters
 from tasks_app.engine_loops import engine_loops
-from tasks_app.errors import ConfigurationError
 from tasks_app.selectors.platform import loops_led, workers_known
 from tasks_app.selectors.serving import NAMES_SHOWN, unserved_queues
+from tasks_app.services.health_parts import HealthPart, Part, declared_health_parts
 
 KEEP_SECONDS: Final = 2.0
 TIMEOUT_SECONDS: Final = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One part's health.
-
-    Attributes:
-        is_ok: whether it does its work.
-        detail: one phrase for people.
-        facts: numbers beside it.
-        milliseconds: how long the check took.
-    """
-
-    is_ok: bool
-    detail: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-    milliseconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthPart:
-    """A part that an app adds to the report of `/health` and to the doctor's.
-
-    Attributes:
-        name: its key in the report.
-        check: looks at it; needs the database, and is not asked without it.
-        fix: what to do where it is not well.
-    """
-
-    name: str
-    check: Callable[[], Part]
-    fix: str
-
-
-_declared: dict[str, HealthPart] = {}
 _kept: dict[str, tuple[float, dict[str, Part]]] = {}
 _lock = threading.Lock()
-
-
-def declare_health_part(part: HealthPart) -> None:
-    """Have this part reported.
-
-    Raises:
-        ConfigurationError: another part has the name.
-    """
-    if part.name in _CHECKS or _declared.setdefault(part.name, part) != part:
-        raise ConfigurationError(f"there are two parts named {part.name}; rename one")
-
-
-def declared_health_parts() -> list[HealthPart]:
-    """Give the parts that apps declared."""
-    return list(_declared.values())
 
 
 def check_health() -> dict[str, Part]:
@@ -99,8 +48,8 @@ def check_health() -> dict[str, Part]:
         parts = {"database": database}
         for name, check in _CHECKS.items():
             parts[name] = _timed(check) if database.is_ok or name in _APART else _UNKNOWN
-        for name, part in _declared.items():
-            parts[name] = _timed(partial(_asked, part)) if database.is_ok else _UNKNOWN
+        for part in declared_health_parts():
+            parts[part.name] = _timed(partial(_asked, part)) if database.is_ok else _UNKNOWN
         _kept["all"] = (monotonic() + KEEP_SECONDS, parts)
         return parts
 

@@ -11,7 +11,7 @@ from tasks_app.conf import conf
 from tasks_app.engine_loops import engine_loops
 from tasks_app.management.diagnosis.finding import Finding
 from tasks_app.registry import known_queues
-from tasks_app.services.health import HealthPart, declared_health_parts
+from tasks_app.services.health_parts import HealthPart, declared_health_parts
 
 _SERVED = """
 SELECT DISTINCT unnest(queues) FROM taskmill_worker
