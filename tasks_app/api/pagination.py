@@ -95,6 +95,8 @@ def page_of(
     page: PageRequest,
     rows: Sequence[Row],
     position_of: Callable[[Row], Sequence[Any]],
+    *,
+    has_more: bool | None = None,
 ) -> tuple[list[Row], Mapping[str, str | None]]:
     """Cut the fetched rows to the page.
 
@@ -102,11 +104,14 @@ def page_of(
         rows: up to `page.limit + 1` rows in the order they were fetched (reversed where
             `page.is_backward`).
         position_of: the sort values of a row.
+        has_more: whether rows follow in the order they were fetched; None where one row more than
+            `page.limit` says so.
 
     Returns:
         The rows in list order, and `{"next": url | None, "previous": url | None}`.
     """
-    has_more = len(rows) > page.limit
+    if has_more is None:
+        has_more = len(rows) > page.limit
     shown = list(rows[: page.limit])
     if page.is_backward:
         shown.reverse()

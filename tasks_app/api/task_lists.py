@@ -94,7 +94,10 @@ class TaskListing(ApiView):
             name="list_tasks",
             tag="tasks",
             summary="List tasks",
-            description="The newest first unless `sort` says otherwise.",
+            description=(
+                "The newest first unless `sort` says otherwise. Where payloads and results are"
+                " large, a page is shorter than `limit`: it ends after 8 MiB; `next` goes on."
+            ),
             query=PARAMETERS,
             replies={200: Reply(description="A page of tasks.", model=TaskList)},
         )
@@ -107,8 +110,10 @@ class TaskListing(ApiView):
         sort = _read_choice(request, "sort", _SORTS, default="-created_at")
         page = read_page_request(request, tenant_id)
         order = _read_order(request, sort, page)
-        rows = task_rows(tenant_id=tenant_id, wanted=wanted, order=order)
-        shown, links = page_of(request, tenant_id, page, rows, _position_in(sort))
+        rows, has_more = task_rows(tenant_id=tenant_id, wanted=wanted, order=order)
+        shown, links = page_of(
+            request, tenant_id, page, rows, _position_in(sort), has_more=has_more
+        )
         body: dict[str, Any] = {"results": [task_object(row) for row in shown], **links}
         if _read_choice(request, "count", ("true", "false"), default="false") == "true":
             count = tasks_count(tenant_id=tenant_id, wanted=wanted)

@@ -20,9 +20,17 @@ from tasks_app.selectors.rows import SELECTED, task_row
 from tasks_app.states import FINISHED, UNDER_WAY
 
 COUNT_CAP: Final = 10_001
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""A page ends with the task whose payload and result pass this; it is at least one task long."""
+
 GATHER_CAP: Final = 5_000
 """So many waiting tasks of some queues are gathered and sorted; of more, each queue's are read in
 order."""
+
+_BYTES: Final = """t.payload_bytes + pg_column_size(t.metadata)
+    + CASE WHEN pg_column_compression(t.result) IS NULL THEN coalesce(pg_column_size(t.result), 0)
+      ELSE octet_length(t.result::text) END"""
+"""What an answer has of a task, nearly; only a result that is compressed has to be read for it."""
 
 _MAX_ID: Final = (1 << 128) - 1
 _EQUALS: Final = ("type", "queue", "concurrency_key", "schedule", "parent")
@@ -70,7 +78,7 @@ class TaskOrder:
 
     Attributes:
         by: `created_at` or `finished_at`; the latter lists finished tasks alone.
-        limit: rows of a page; one more is fetched, so that it is known whether more follow.
+        limit: most rows of a page; one more is fetched, so that it is known whether more follow.
         place: the row that the page begins after, or None.
         is_backward: the page before `place` is meant; its rows come in reverse order.
         offset: rows to skip, at most 10,000.
@@ -84,15 +92,19 @@ class TaskOrder:
     offset: int = 0
 
 
-def task_rows(*, tenant_id: int, wanted: TaskFilter, order: TaskOrder) -> list[dict[str, Any]]:
-    """Give the rows of a page, and one more where more follow."""
+def task_rows(
+    *, tenant_id: int, wanted: TaskFilter, order: TaskOrder
+) -> tuple[list[dict[str, Any]], bool]:
+    """Give the rows of a page, and whether more follow."""
     is_few = True
     if wanted.queues:
         is_few = tasks_count(tenant_id=tenant_id, wanted=wanted, cap=GATHER_CAP + 1) <= GATHER_CAP
     query, values = list_query(tenant_id=tenant_id, wanted=wanted, order=order, is_few=is_few)
     with connection.cursor() as cursor:
         cursor.execute(query, values)
-        return [task_row(row, is_shown=True) for row in cursor.fetchall()]
+        found = cursor.fetchall()
+    rows = [task_row(row[:-1], is_shown=True) for row in found[: order.limit]]
+    return rows, bool(found) and found[0][-1] > len(rows)
 
 
 def tasks_count(*, tenant_id: int, wanted: TaskFilter, cap: int = COUNT_CAP) -> int:
@@ -122,6 +134,8 @@ def list_query(
 ) -> tuple[str, dict[str, Any]]:
     """Give the statement of a page and its parameters; public for the test of its plan.
 
+    Its last column is how many rows there were before the page was cut to `PAGE_BYTES`.
+
     Args:
         is_few: where `queues` are wanted, whether at most `GATHER_CAP` tasks fit.
     """
@@ -146,11 +160,14 @@ def list_query(
         parts = ["true"] if is_any_finished else parts_of(states)
         picked = _picked(conditions, sort, parts, is_gathered=bool(wanted.queues))
     query = f"""
-        SELECT {SELECTED} FROM (
-            SELECT t.id FROM ({picked}) t
-            ORDER BY {sort} LIMIT %(room)s OFFSET %(offset)s
-        ) p JOIN taskmill_task t ON t.id = p.id WHERE t.tenant_id = %(tenant)s
-        ORDER BY {sort}
+        SELECT {SELECTED}, t.picked FROM (
+            SELECT {SELECTED}, count(*) OVER () AS picked, sum({_BYTES}) OVER (
+                ORDER BY {sort} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
+            FROM (
+                SELECT t.id FROM ({picked}) t
+                ORDER BY {sort} LIMIT %(room)s OFFSET %(offset)s
+            ) p JOIN taskmill_task t ON t.id = p.id WHERE t.tenant_id = %(tenant)s
+        ) t WHERE coalesce(t.bytes_before, 0) < {PAGE_BYTES} ORDER BY {sort}
     """  # noqa: S608 - built from constants
     return query, values
 
