@@ -15,6 +15,7 @@ from typing import Any, Final
 from tasks_app.conf import TasksConf, conf
 from tasks_app.loops import Connection, Round, Turn
 from tasks_app.relay.horizon import Horizon, OpenIds
+from tasks_app.relay.resting import Resting
 
 MOST_PER_BATCH: Final = 2000
 PACE_SECONDS: Final = 0.01
@@ -59,6 +60,7 @@ class RelayWork:
         self._poll_seconds = settings.relay_poll_seconds
         self._token: int | None = None
         self._horizon = Horizon()
+        self._resting = Resting()
 
     def run_once(self, turn: Turn) -> Round:
         """Append what became visible since the last round; see `Work.run_once`."""
@@ -78,16 +80,19 @@ class RelayWork:
         if ids:
             _append(turn, ids, horizon)
         self._horizon = horizon
-        return Round(counts={"events": len(ids)}, wait_seconds=self._wait(len(ids)))
+        return Round(counts={"events": len(ids)}, wait_seconds=self._wait(turn, len(ids)))
 
-    def _wait(self, count: int) -> float:
-        if count >= MOST_PER_BATCH:
+    def _wait(self, turn: Turn, count: int) -> float:
+        is_quiet = not (count or self._horizon.open)
+        rest = self._resting.seconds(turn.connection, is_quiet=is_quiet)
+        if rest == 0 or count >= MOST_PER_BATCH:
             return 0.0
-        return PACE_SECONDS if count else self._poll_seconds
+        return PACE_SECONDS if count else max(self._poll_seconds, rest or 0)
 
-    def rest(self, _connection: Connection | None) -> None:
+    def rest(self, connection: Connection | None) -> None:
         """Forget where the feed ends: another leader may move it; see `Work.rest`."""
         self._token = None
+        self._resting.end(connection)
 
 
 def _resumed(cursor: Any) -> Horizon:
