@@ -64,6 +64,8 @@ class RelayWork:
 
     def run_once(self, turn: Turn) -> Round:
         """Append what became visible since the last round; see `Work.run_once`."""
+        if turn.is_rung and self._resting.is_on:
+            turn.stop.wait(PACE_SECONDS)  # the dispatcher, who is rung for too, goes first
         cursor: Any = turn.connection.cursor()
         if self._token != turn.leadership.token:
             self._horizon = _resumed(cursor)

@@ -21,11 +21,15 @@ _ANY_UNDER_WAY: Final = f"SELECT EXISTS (SELECT FROM taskmill_task WHERE {IS_UND
 
 
 class Resting:
-    """Whether the relay rests."""
+    """Whether the relay rests.
+
+    Attributes:
+        is_on: it does.
+    """
 
     def __init__(self) -> None:
+        self.is_on = False
         self._quiet_since = monotonic()
-        self._is_on = False
 
     def seconds(self, connection: Connection, *, is_quiet: bool) -> float | None:
         """Give the time until the next look; None where the relay does not rest.
@@ -36,7 +40,7 @@ class Resting:
         if not is_quiet:
             self.end(connection)
             return None
-        if self._is_on:
+        if self.is_on:
             return LOOK_SECONDS
         if monotonic() < self._quiet_since + AFTER_SECONDS:
             return None
@@ -44,7 +48,7 @@ class Resting:
             self._quiet_since = monotonic()
             return None
         connection.execute(f"LISTEN {_BELL}")
-        self._is_on = True
+        self.is_on = True
         return 0.0  # what came before the bell was listened to is looked for
 
     def end(self, connection: Connection | None) -> None:
@@ -54,6 +58,6 @@ class Resting:
             connection: None where it is lost, and with it what it listens to.
         """
         self._quiet_since = monotonic()
-        if self._is_on and connection is not None:
+        if self.is_on and connection is not None:
             connection.execute(f"UNLISTEN {_BELL}")
-        self._is_on = False
+        self.is_on = False
