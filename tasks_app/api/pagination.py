@@ -21,6 +21,7 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAC_BYTES: Final = 12
 MAX_TEXT: Final = 200
+MAX_DIGITS: Final = 19
 TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 PAGE_PARAMETERS: Final = (
     Parameter(
@@ -142,7 +143,8 @@ def read_number(request: Request, name: str, *, default: int, least: int, most: 
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit()) or not least <= int(text[:12]) <= most:
+    is_whole = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    if not (is_whole and least <= int(text) <= most):
         raise invalid_parameter(name, f"{name} must be a whole number from {least} to {most}")
     return int(text)
 

@@ -11,12 +11,15 @@ from tasks_app.db import Cursor
 from tasks_app.selectors.rows import decoded
 
 _FACTS: Final = """
-SELECT t.id, t.type, t.queue, t.metadata, t.tags, t.webhook_urls, t.state,
-       CASE WHEN octet_length(t.result::text) <= %(most)s THEN t.result END AS result,
+SELECT t.id, t.type, t.queue, t.metadata::text AS metadata, t.tags,
+       t.webhook_urls::text AS webhook_urls, t.state,
+       CASE WHEN octet_length(t.result::text) <= %(most)s THEN t.result::text END AS result,
        t.result IS NOT NULL AND octet_length(t.result::text) > %(most)s AS is_result_left_out
 FROM unnest(%(ids)s::uuid[]) AS wanted(id)
 CROSS JOIN LATERAL (SELECT * FROM taskmill_task WHERE id = wanted.id LIMIT 1) t
 """
+"""JSON comes as text on every connection: Django's give jsonb as it is stored, the engine's decode
+it, and a result that is a text would be taken for JSON again."""
 
 
 _HAS_OWN: Final = """

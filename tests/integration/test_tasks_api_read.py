@@ -179,6 +179,8 @@ def test_each_filter_gives_its_tasks(api: Api, tenant: Tenant) -> None:
         ("limit=201", "limit"),
         ("offset=10001", "offset"),
         ("offset=-1", "offset"),
+        ("offset=" + "0" * 12 + "9" * 20, "offset"),
+        ("limit=" + "0" * 12 + "9" * 5000, "limit"),
         ("cursor=abc", "cursor"),
         ("count=yes", "count"),
         ("tag=%00", "tag"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from notifications.webhooks.services import EndpointWish
 from notifications.webhooks.sink import WebhookSink
 from tasks_app.conf import conf
 from tasks_app.platform import SinkWork
+from tests.attempts import succeed_one
 from tests.engines import running_loop
-from tests.factories import drive, make_task, make_tenant
+from tests.factories import claim, drive, make_task, make_tenant
 from tests.processes import wait_for
 from tests.receivers import Receiver
 from tests.webhooks import (
@@ -65,6 +67,22 @@ def test_events_reach_an_endpoint_signed_and_each_once(shop: Receiver) -> None:
     logged = WebhookTry.objects.filter(delivery__endpoint_id=endpoint)
     assert {(one.status, one.error, one.address) for one in logged} == {(204, "", "127.0.0.1")}
     assert {one.state for one in WebhookDelivery.objects.all()} == {"delivered"}
+
+
+@pytest.mark.parametrize("result", ["hello", "123", "null", 12, None, [], False])
+def test_a_result_that_is_no_object_is_told_as_it_is(shop: Receiver, result: Any) -> None:
+    tenant = make_tenant()
+    _, secret = make_endpoint(tenant, shop.url, types=["task.succeeded"])
+    task = make_task(tenant)
+    drive(task, "dispatched")
+    epoch = claim(task)
+    with connection.cursor() as cursor:
+        assert succeed_one(cursor, task, epoch=epoch, result=json.dumps(result))
+    sequence_events()
+    with running_webhooks():
+        [request] = shop.wait(1)
+    told = request.verified(secret)["data"]["task"]["result"]
+    assert (told, type(told)) == (result, type(result))
 
 
 def wait_until_read() -> None:
