@@ -1,15 +1,26 @@
-"""The web process's HTTP protocol: uvicorn's, which sends the head of an answer with its body.
+"""The web process's HTTP protocol: uvicorn's, which sends the head of an answer with its body, and
+takes no head without end.
 
-uvicorn writes them one after the other: two calls of the kernel, and two wake-ups of the client.
+uvicorn writes the two one after the other: two calls of the kernel, and two wake-ups of the client.
+And it gathers a head of any length for any time, before anybody is asked for a key: one header of a
+hundred megabytes stops all others for many seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Final
 
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MOST_HEAD_BYTES: Final = 65_536
+"""Of a request's line and headers. What comes in one portion of the socket, 256 KiB at most, is
+read in any case."""
+
+HEAD_SECONDS: Final = 15.0
+"""From the connection, or from the head's beginning, to its end."""
 
 
 class PairedWrites:
@@ -50,10 +61,50 @@ class PairedWrites:
 class Protocol(HttpToolsProtocol):
     """For uvicorn's `--http`; a connection that becomes a WebSocket gets its own transport back."""
 
+    _heads = 0
+    _is_in_head = False
+    _head_bytes = 0
+    _timer: asyncio.TimerHandle | None = None
+
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to serve a connection."""
         super().connection_made(PairedWrites(transport, self.loop))  # type: ignore[arg-type]  # stands for one
+        self._time_head()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._end_head()
+        super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Read a portion; refuse a head that is too long."""
+        heads = self._heads
+        super().data_received(data)
+        if not self._is_in_head or self.transport.is_closing():
+            return
+        if self._timer is None:
+            self._time_head()
+        if heads == self._heads:
+            self._head_bytes += len(data)
+        if self._head_bytes > MOST_HEAD_BYTES:
+            words = f"A request's line and headers have {MOST_HEAD_BYTES} bytes at most."
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, words)
+
+    @override
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._heads += 1
+        self._is_in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    @override
+    def on_headers_complete(self) -> None:
+        """End a head."""
+        self._end_head()
+        super().on_headers_complete()
 
     @override
     def handle_websocket_upgrade(self) -> None:
@@ -62,3 +113,24 @@ class Protocol(HttpToolsProtocol):
         paired.flush()
         self.transport = paired.inner
         super().handle_websocket_upgrade()
+
+    def _time_head(self) -> None:
+        words = f"The head of a request has to come within {HEAD_SECONDS:.0f} s."
+        self._timer = self.loop.call_later(
+            HEAD_SECONDS, self._refuse, HTTPStatus.REQUEST_TIMEOUT, words
+        )
+
+    def _end_head(self) -> None:
+        self._is_in_head = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, status: HTTPStatus, words: str) -> None:
+        self._end_head()
+        if self.transport.is_closing():
+            return
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: text/plain\r\n"
+        head += f"content-length: {len(words)}\r\nconnection: close\r\n\r\n"
+        self.transport.write((head + words).encode())
+        self.transport.close()
