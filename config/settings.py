@@ -111,9 +111,11 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": False,  # config.postgresql checks
         **_database,
         "OPTIONS": {
+            "connect_timeout": 5,  # seconds; with the next, as `db.connection_parameters` has it
+            "tcp_user_timeout": 10_000,  # ms until a server that vanished in silence is given up
             **_database.get("OPTIONS", {}),
             "prepare_threshold": 5,  # or psycopg prepares nothing, see db.prepared_cursor
-            "pool": {"min_size": 1, "max_size": 8, "timeout": 5},
+            "pool": {"min_size": 1, "max_size": 8, "timeout": 5, "max_idle": 60},
             "options": "-c statement_timeout=30000 -c lock_timeout=5000 "
             "-c idle_in_transaction_session_timeout=30000",
         },

@@ -84,3 +84,11 @@ def test_the_connection_that_was_used_last_is_taken_next() -> None:
         connection.close()
         wait_for(all_are_back)
     assert len(set(taken)) == 1
+
+
+def test_a_server_that_vanishes_in_silence_is_given_up_in_seconds() -> None:
+    connection.ensure_connection()
+    shown = {one.keyword.decode(): one.val for one in connection.connection.pgconn.info}
+    own = connection_parameters()
+    for name in ("connect_timeout", "tcp_user_timeout"):
+        assert shown[name] == str(own[name]).encode()
