@@ -73,6 +73,12 @@ class TasksConf:
         least=0,
         most=3600,
     )
+    held_up_seconds: float = setting(
+        1.0,
+        "Seconds without a free slot after which a worker hands back what waits in it, for others.",
+        least=0.1,
+        most=3600,
+    )
     publish_grace_seconds: float = setting(
         15.0,
         "Seconds after which a dispatched task without a publisher confirm is queued again.",

@@ -23,8 +23,8 @@ _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": No
 
 
 def write_hints(hints: Sequence[Hint]) -> bytes:
-    """Give the body of a message with at least one hint, as JSON."""
-    arguments: list[Any] = [hints[0][1]]
+    """Give the body of a message, as JSON."""
+    arguments: list[Any] = [hints[0][1]] if hints else []
     if len(hints) > 1:
         arguments.append([[str(task_id), number] for task_id, number in hints[1:]])
     return orjson.dumps([arguments, {}, _EMBED])

@@ -8,6 +8,7 @@ waits 5 s.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -273,10 +274,18 @@ def next_delay(
     failed_attempts: int,
     rng: Callable[[], float] = random.random,
 ) -> float | None:
-    """Give the seconds until the next attempt, or None for "give up"."""
+    """Give the seconds until the next attempt, or None for "give up".
+
+    Raises:
+        ValueError: a custom policy gave what is no number. Whatever else it raises is passed on.
+    """
     if policy.kind == "custom" and policy.function is not None:
         chosen = policy.function(failed_attempts, error)
-        return None if chosen is None else min(max(float(chosen), 0.0), MAX_DELAY_SECONDS)
+        if chosen is None:
+            return None
+        if math.isnan(seconds := float(chosen)):
+            raise ValueError("a retry policy gives seconds or None, not NaN")
+        return min(max(seconds, 0.0), MAX_DELAY_SECONDS)
     if policy.kind == "smart":
         if error.code not in TEMPORARY_CODES:
             return 5.0

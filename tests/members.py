@@ -7,6 +7,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from django.db import connection
@@ -14,15 +15,17 @@ from django.db import connection
 from tasks_app import transitions
 from tasks_app.dispatch import bundles
 from tasks_app.dispatch.publish import Publisher, make_publisher
-from tasks_app.models import Attempt, Event
+from tasks_app.models import Attempt, Event, Task
 from tests.engines import dispatcher, new_queue
-from tests.factories import make_task, make_tenant, task_state
+from tests.factories import make_task, make_tenant
 from tests.processes import wait_for
 from tests.protocol.checkers import read_history, violations
 
+ALPHABET = len(ascii_lowercase)
+
 
 class Members:
-    """Tasks `test.member`, named a, b, c ... in the order in which they were sent."""
+    """Tasks `test.member`, named a, b, c ... in the order in which they were sent, m26 after z."""
 
     def __init__(
         self, directory: Path, *, make_publisher: Callable[[], Publisher] = make_publisher
@@ -41,15 +44,14 @@ class Members:
         """
         tenant = make_tenant("default")
         for place, do in enumerate(does):
-            name = "abcdefgh"[len(self.ids)]
+            name = ascii_lowercase[at] if (at := len(self.ids)) < ALPHABET else f"m{at}"
             payload = {"name": name, "do": do, "ledger": str(self.ledger), "gate": str(self.gate)}
             self.ids[name] = make_task(
                 tenant,
                 type="test.member",
                 queue=self.queue,
                 payload=payload,
-                priority=-place,
-                **({"max_retry": 1} | fields),
+                **({"priority": max(-place, -9), "max_retry": 1} | fields),
             )
         with connection.cursor() as cursor:
             tasks, _ = transitions.dispatch(cursor, queue=self.queue, room=len(does))
@@ -69,7 +71,8 @@ class Members:
         return self.ledger.read_text("utf-8").splitlines() if self.ledger.exists() else []
 
     def states(self) -> dict[str, str]:
-        return {name: task_state(task_id) for name, task_id in self.ids.items()}
+        found = dict(Task.objects.filter(id__in=self.ids.values()).values_list("id", "state"))
+        return {name: found[task_id] for name, task_id in self.ids.items()}
 
     def wait_for(self, line: str) -> None:
         wait_for(lambda: line in self.noted(), reason=f"{line!r} in the ledger", seconds=30)

@@ -51,7 +51,8 @@ class PlatformTask(Task[Any, None]):
             raise ConfigurationError("platform tasks run in the prefork pool of a Taskmill worker")
         hints = read_hints(self.request.id, args)
         if not hints:
-            log.warning("message is no hint, dropped", task_type=self.name, task_id=self.request.id)
+            if args:
+                log.warning("message is no hint", task_type=self.name, task_id=self.request.id)
             return
         ended = run_hints(child, self.platform_handler, hints)
         if ended is not None and ended.verb is Verb.RETRY:

@@ -17,8 +17,8 @@ from tasks_app import transitions
 from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.db import Cursor
-from tasks_app.errors import UnknownTaskType
 from tasks_app.execution.connection import Connection
+from tasks_app.execution.deciding import decide
 from tasks_app.execution.outcomes import (
     Failed,
     Outcome,
@@ -28,8 +28,7 @@ from tasks_app.execution.outcomes import (
     own_frame,
     storable,
 )
-from tasks_app.policies import ErrorInfo, Retry, Verdict, decide_after_failure
-from tasks_app.registry import get_handler
+from tasks_app.policies import ErrorInfo, Verdict
 from tasks_app.states import Verb
 from tasks_app.telemetry import logger
 from tasks_app.transitions import Claim, Success
@@ -65,26 +64,6 @@ class Statement:
     run: Callable[[Cursor], Any]
 
 
-def policy_of(task_type: str, override: dict[str, Any] | None) -> Retry:
-    """Give the retry policy of a task: its own, or its type's."""
-    if override:
-        return Retry.from_json(override)
-    try:
-        return get_handler(task_type).options.policy
-    except UnknownTaskType:
-        return Retry.smart()
-
-
-def decide(claim: Claim, error: ErrorInfo) -> Verdict:
-    """Decide what follows a failed attempt."""
-    return decide_after_failure(
-        policy_of(claim.type, claim.retry_policy),
-        error,
-        failed_attempts=claim.attempts_made,
-        attempts_left=claim.attempts_left,
-    )
-
-
 def plan_write(claim: Claim, outcome: Outcome, *, began_seconds: float) -> Statement | None:
     """Give the statement for an outcome that is no success; None where nothing is to be written.
 
@@ -109,7 +88,13 @@ def plan_write(claim: Claim, outcome: Outcome, *, began_seconds: float) -> State
 
 
 def _after_failure(claim: Claim, error: ErrorInfo, began_seconds: float) -> Statement:
-    verdict = decide(claim, error)
+    verdict = decide(
+        claim.type,
+        claim.retry_policy,
+        error,
+        failed_attempts=claim.attempts_made,
+        attempts_left=claim.attempts_left,
+    )
     if not verdict.is_retry:
         return _ending(claim, error, verdict, began_seconds)
     shown = error_json(error, attempt=claim.attempt, is_retryable=True)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 
@@ -24,7 +24,7 @@ from tasks_app.conf import conf
 from tasks_app.db import Cursor
 from tasks_app.execution.connection import BROKEN, Connection
 from tasks_app.execution.guard import End, Guard, Report
-from tasks_app.execution.orders import CancelOrder, HandBackOrder, ReturnOrder, orders
+from tasks_app.execution.orders import CancelOrder, HandBackOrder, Order, ReturnOrder, orders
 from tasks_app.execution.outcomes import error_json
 from tasks_app.execution.recover import cancel_revoked, end_timed_out
 from tasks_app.policies import ErrorInfo
@@ -36,6 +36,7 @@ HAND_BACK_LIMIT: Final = 20
 HAND_BACK_SECONDS: Final = (1.0, 3.0)
 
 log = logger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class LeaseKeeper(threading.Thread):
         self._listening: psycopg.Connection[Any] | None = None
         self._bell = orders().bell
         self._renew_at = 0.0
-        self._waiting: list[Report] = []
+        self._reports: list[Report] = []
+        self._orders: list[Order] = []
         self._is_stopping = False
         self._end = threading.Event()
 
@@ -117,7 +119,7 @@ class LeaseKeeper(threading.Thread):
         self.join(seconds)
         last = Connection("lease", statement_timeout_seconds=max(seconds, 0.1))
         try:
-            self._write_reports(last)
+            self._write_what_waits(last)
             last.run(lambda cursor: transitions.forget_worker(cursor, self._owner))
         except BROKEN as error:
             log.warning("worker row is left to the maintain loop", reason=str(error)[:200])
@@ -125,12 +127,14 @@ class LeaseKeeper(threading.Thread):
             last.close()
 
     def run_once(self) -> None:
-        """Write what the guard did, carry orders out, renew if it is time."""
+        """Renew if it is time, write what the guard did, carry orders out.
+
+        Leases come first: a write may wait for a row that somebody has locked.
+        """
         self._listen()
-        self._write_reports(self._connection)
-        self._carry_out_orders()
         if monotonic() >= self._renew_at:
             self._renew()
+        self._write_what_waits(self._connection)
 
     def _listen(self) -> None:
         raw = self._connection.raw()
@@ -200,12 +204,17 @@ class LeaseKeeper(threading.Thread):
             )
         )
 
-    def _write_reports(self, connection: Connection) -> None:
+    def _write_what_waits(self, connection: Connection) -> None:
+        """Write reports, carry orders out; what the database's loss leaves is tried again.
+
+        What fails for another reason is dropped, for one of them must not keep the others from
+        their leases: the store ends an attempt or sends a hint anew by itself.
+        """
         while not self._guard.reports.empty():
-            self._waiting.append(self._guard.reports.get())
-        while self._waiting:
-            connection.run(partial(self._write, self._waiting[0]))
-            self._waiting.pop(0)
+            self._reports.append(self._guard.reports.get())
+        self._orders += orders().take()
+        _each(self._reports, lambda one: connection.run(partial(self._write, one)))
+        _each(self._orders, lambda one: self._carry_out(one, connection))
 
     def _write(self, report: Report, cursor: Cursor) -> None:
         running, facts = report.running, {"epoch": report.running.epoch}
@@ -234,25 +243,24 @@ class LeaseKeeper(threading.Thread):
             end=report.end.value,
         )
 
-    def _carry_out_orders(self) -> None:
-        for order in orders().take():
-            match order:
-                case CancelOrder(task_id=task_id):
-                    self._connection.run(partial(cancel_revoked, task_id=task_id))
-                case HandBackOrder():
-                    self._hand_back(order)
-                case ReturnOrder(hints=hints):
-                    tasks = [DispatchedTask(task_id, seq, "", "", 0) for task_id, seq in hints]
-                    self._connection.run(partial(transitions.undispatch, tasks=tasks))
+    def _carry_out(self, order: Order, connection: Connection) -> None:
+        match order:
+            case CancelOrder(task_id=task_id):
+                connection.run(partial(cancel_revoked, task_id=task_id))
+            case HandBackOrder():
+                self._hand_back(order, connection)
+            case ReturnOrder(hints=hints):
+                tasks = [DispatchedTask(task_id, seq, "", "", 0) for task_id, seq in hints]
+                connection.run(partial(transitions.undispatch, tasks=tasks))
 
-    def _hand_back(self, order: HandBackOrder) -> None:
+    def _hand_back(self, order: HandBackOrder, connection: Connection) -> None:
         least, most = HAND_BACK_SECONDS
         error = ErrorInfo(
             code="NO_CAPABLE_WORKER",
             type="taskmill",
             message=f"no worker of its queue knows the task type {order.task_type[:100]}",
         )
-        self._connection.run(
+        connection.run(
             lambda cursor: transitions.hand_back(
                 cursor,
                 order.task_id,
@@ -263,3 +271,15 @@ class LeaseKeeper(threading.Thread):
                 error=error_json(error, attempt=0, is_retryable=True),
             )
         )
+
+
+def _each(waiting: list[T], carry_out: Callable[[T], Any]) -> None:
+    """Carry out what waits, in its order, and let go of what is done or cannot be."""
+    while waiting:
+        try:
+            carry_out(waiting[0])
+        except BROKEN:
+            raise
+        except Exception:
+            log.exception("dropped what cannot be written", what=repr(waiting[0])[:500])
+        waiting.pop(0)

@@ -10,9 +10,9 @@ from typing import Final
 
 from tasks_app import transitions
 from tasks_app.db import Cursor
-from tasks_app.execution.finish import policy_of
+from tasks_app.execution.deciding import decide
 from tasks_app.execution.outcomes import error_json
-from tasks_app.policies import ErrorInfo, decide_after_failure
+from tasks_app.policies import ErrorInfo
 
 _FACTS: Final = """
 SELECT type, retry_policy, attempt, attempt_base, max_retry FROM taskmill_task
@@ -37,11 +37,13 @@ def end_timed_out(cursor: Cursor, task_id: uuid.UUID, *, epoch: int) -> bool:
         message="ran longer than its process_timeout and did not stop in time; it was killed",
         is_process_timeout=True,
     )
-    verdict = decide_after_failure(
-        policy_of(task_type, override),
+    verdict = decide(
+        task_type,
+        override,
         error,
         failed_attempts=attempt - base,
         attempts_left=max_retry + 1 - (attempt - base),
+        is_hurried=True,
     )
     shown = error_json(error, attempt=attempt, is_retryable=verdict.is_retryable)
     if not verdict.is_retry:

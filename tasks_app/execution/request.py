@@ -5,6 +5,9 @@ Messages whose tasks may go together do not wait for a slot one behind the other
 waits takes in those that come after it, and they are one request to the pool. So a trickle of short
 tasks costs a claim and a write for each request, not for each message. A request goes to a free
 slot once the messages that came with it are read; nothing waits for those that have not come.
+
+A worker whose slots take nothing for a second is held up: it hands back what waits, and keeps the
+messages that come then unacknowledged, so that the broker soon gives what is left to others.
 Source: docs/adr/0019-bundles.md.
 """
 
@@ -26,6 +29,7 @@ from typing_extensions import override
 
 from tasks_app.clock import monotonic
 from tasks_app.conf import conf
+from tasks_app.execution.held_up import slots
 from tasks_app.execution.orders import orders
 from tasks_app.hints import TOGETHER, read_body, read_hints, write_hints
 from tasks_app.telemetry import logger
@@ -58,8 +62,13 @@ class PlatformRequest(Request):
         self.hints = read_hints(self.id, self.args)
         self._most = min(int(message.headers.get(TOGETHER) or 1), conf().bundle_most)
         self._is_rewritten = False
-        if self._most > len(self.hints) > 0:
-            _waiting.setdefault(self.type, []).append(self)
+        self._is_handed_back = False
+        self._may_grow = self._most > len(self.hints) > 0
+        is_held_up = slots.are_taken()
+        slots.wait(self)
+        if is_held_up:
+            self.hand_back()
+        elif self._may_grow:
             self.acknowledge()
 
     @property
@@ -74,7 +83,7 @@ class PlatformRequest(Request):
         most = min(self._most, int(headers.get(TOGETHER) or 1))
         hints = read_body(headers["id"], message.body)
         has_room = len(self.hints) + len(hints) <= most
-        if not hints or not has_room or headers["id"] in revoked_ids:
+        if not (self._may_grow and hints and has_room) or headers["id"] in revoked_ids:
             return False
         self.hints += hints
         self._is_rewritten = True
@@ -83,16 +92,23 @@ class PlatformRequest(Request):
     @property
     def is_open(self) -> bool:
         """Whether others may join it: it waits here, and was not handed back."""
-        return self in _waiting.get(self.type, ())
+        return self._may_grow and slots.has(self)
+
+    def hand_back(self) -> None:
+        """Return the hints, to be handed out anew."""
+        orders().return_hints(self.hints)
+        self.hints, self._may_grow, self._is_handed_back = [], False, True
 
     @override
     def revoked(self) -> bool:
         """Turn `AsyncResult.revoke()` of platform tasks into requests to cancel them.
 
         Celery asks when the request is about to go to the pool: from here on nothing joins it.
+        One that was handed back is dropped.
         """
-        if self in (waiting := _waiting.get(self.type, [])):
-            waiting.remove(self)
+        slots.go(self)
+        if self._is_handed_back:
+            return self._is_dropped()
         if not revoked_ids:
             return False
         gone = {task_id for task_id, _ in self.hints if str(task_id) in revoked_ids}
@@ -103,6 +119,15 @@ class PlatformRequest(Request):
             self.hints, self._is_rewritten = rest, bool(gone) or self._is_rewritten
             return False
         orders().return_hints(rest)
+        self.acknowledge()
+        task_ready(self)
+        return True
+
+    def _is_dropped(self) -> bool:
+        """Drop it; where many were dropped in a row, have a child see that it says nothing."""
+        if not slots.may_drop():
+            self._is_rewritten = True
+            return False
         self.acknowledge()
         task_ready(self)
         return True
@@ -136,12 +161,6 @@ class PlatformRequest(Request):
         """Do nothing: losing the broker does not stop an attempt."""
 
 
-_waiting: dict[str, list[PlatformRequest]] = {}
-"""The requests of each type that wait for a slot and that the broker does not keep; messages join
-the last one. Touched by Celery's loop, and at the end of the worker.
-"""
-
-
 class _Arrivals:
     """When messages come, by the monotonic clock.
 
@@ -169,7 +188,11 @@ def take_in(process: Callable[[Request], None], request: Request) -> None:
         process: Celery's way from here to the pool.
     """
     hub = get_event_loop()
-    if hub is not None and isinstance(request, PlatformRequest) and request.is_open:
+    if hub is None or not isinstance(request, PlatformRequest):
+        process(request)
+        return
+    slots.look_later(hub)
+    if request.is_open:
         turn = TURN_SECONDS if _arrivals.gap_seconds < AT_ONCE_SECONDS else 0
         known = len(request.hints)
         hub.call_later(turn, _process_later, hub, process, request, known, MOST_TURNS)
@@ -207,8 +230,8 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
         message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any
     ) -> None:
         _arrivals.note()
-        waiting = _waiting.get(task.name)
-        if waiting and waiting[-1].join(message):
+        last = slots.last(task.name)
+        if last is not None and not slots.are_taken() and last.join(message):
             ack(celery_log, consumer.connection_errors)
         else:
             take(message, body, ack, reject, callbacks, **more)
@@ -217,7 +240,9 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 
 
 def hand_back_waiting(*types: str) -> None:
-    """Return the hints of requests that will not go to the pool, of some types or of all."""
-    for task_type in types or tuple(_waiting):
-        for request in _waiting.pop(task_type, ()):
-            orders().return_hints(request.hints)
+    """Return the hints of requests that will not go to the pool, of some types or of all, where the
+    broker does not keep their messages.
+    """
+    for request in slots.forget(*types):
+        if request.acknowledged:
+            request.hand_back()

@@ -46,7 +46,12 @@ def store(valkey: Any) -> Iterator[redis.Redis]:
 @pytest.fixture
 def worker(members: Members) -> Iterator[Process]:
     """A worker whose only slot is taken by task a until the gate is open."""
-    with running_worker(queues=members.queue, concurrency=1, TASKMILL_LEASE_SECONDS="600") as one:
+    with running_worker(
+        queues=members.queue,
+        concurrency=1,
+        TASKMILL_LEASE_SECONDS="600",
+        TASKMILL_HELD_UP_SECONDS="600",
+    ) as one:
         members.send("hold")
         members.wait_for("a begin")
         yield one
