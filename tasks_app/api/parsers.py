@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
@@ -12,10 +11,10 @@ from typing_extensions import override
 
 from tasks_app.conf import conf
 from tasks_app.errors import MalformedJson, PayloadTooLarge, ValidationFailed
+from tasks_app.jsontext import has_nul
 
 MAX_DEPTH: Final = 32
 ENVELOPE_BYTES: Final = 65_536
-_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def default_body_bytes() -> int:
@@ -36,7 +35,7 @@ def parse_json(body: bytes) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedJson(f"the body is not JSON: {error}") from error
-    if _NUL.search(body):
+    if has_nul(body):
         raise ValidationFailed("the body holds a NUL character (\\u0000), which cannot be stored")
     check_depth(value)
     return value

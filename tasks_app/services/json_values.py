@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any, Final
 
 import orjson
@@ -11,13 +10,13 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from tasks_app.errors import ValidationFailed
+from tasks_app.jsontext import has_nul, printed_bytes
 
-_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _HEADROOM: Final = 4
 
 
 def json_size(value: Any) -> int:
-    """Check that a value can be stored and give its size in bytes of JSON.
+    """Check that a value can be stored and give its size in bytes of JSON, as the store prints it.
 
     Raises:
         PydanticCustomError: not JSON, a NUL character, NaN or infinity, or nested about 250 deep;
@@ -29,11 +28,11 @@ def json_size(value: Any) -> int:
         raise PydanticCustomError(
             "not_json", "cannot be stored as JSON: {reason}", {"reason": str(error)}
         ) from error
-    if b"\\u0000" in text and _NUL.search(text):
+    if has_nul(text):
         raise PydanticCustomError("nul_character", "NUL characters cannot be stored")
     if b"null" in text and _has_odd_number(value):
         raise PydanticCustomError("not_json", "NaN and infinity are not JSON")
-    return len(text) - 2 * _HEADROOM
+    return printed_bytes(text) - 2 * _HEADROOM
 
 
 def _has_odd_number(value: Any) -> bool:

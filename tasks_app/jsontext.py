@@ -1,0 +1,44 @@
+"""JSON text as orjson writes it, and what becomes of it in the store. Pure.
+
+Whatever is bounded in bytes is measured here: payloads and metadata at the edge, results and log
+lines in the worker, what quotas and pages count.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_HAS_EXPONENT: Final = re.compile(rb"e[-+]?[0-9]{1,3}(?:[,\]}]|\Z)")
+_TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_EXPONENT: Final = re.compile(rb"([0-9](?:\.[0-9]+)?)e([-+]?)([0-9]+)")
+
+
+def printed_bytes(text: bytes) -> int:
+    """Give how long PostgreSQL prints a JSON text, but for the spaces that it puts between.
+
+    It knows no exponents: what is sent as `1e308` is printed with 309 digits. Only a text with
+    exponents has to be looked through.
+
+    Args:
+        text: as orjson writes it.
+    """
+    if _HAS_EXPONENT.search(text) is None:
+        return len(text)
+    numbers = _EXPONENT.findall(_TEXT.sub(b'""', text))
+    return len(text) + sum(_growth(*number) for number in numbers)
+
+
+def _growth(mantissa: bytes, sign: bytes, exponent: bytes) -> int:
+    """Give what a number gains; of its 16 decimal places none is left where the exponent is
+    positive, since orjson writes that from 1e16 on.
+    """
+    places, shift = max(len(mantissa) - 2, 0), int(exponent)
+    printed = 2 + places + shift if sign == b"-" else 1 + shift
+    return printed - len(mantissa) - 1 - len(sign) - len(exponent)
+
+
+def has_nul(text: bytes) -> bool:
+    """Say whether a JSON text holds a NUL character, which PostgreSQL cannot store."""
+    return b"\\u0000" in text and _NUL.search(text) is not None
