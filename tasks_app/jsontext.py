@@ -7,12 +7,18 @@ lines in the worker, what quotas and pages count.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Final
 
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-_HAS_EXPONENT: Final = re.compile(rb"e[-+]?[0-9]{1,3}(?:[,\]}]|\Z)")
 _TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_HAS_EXPONENT: Final = re.compile(rb"e[-+]?[0-9]{1,3}(?:[,\]}]|\Z)")
 _EXPONENT: Final = re.compile(rb"([0-9](?:\.[0-9]+)?)e([-+]?)([0-9]+)")
+_ANY_DIGIT: Final = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG: Final = b"0" * 19
+_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
+LEAST_INTEGER: Final = -(2**63)
+MOST_INTEGER: Final = 2**64 - 1
 
 
 def printed_bytes(text: bytes) -> int:
@@ -42,3 +48,31 @@ def _growth(mantissa: bytes, sign: bytes, exponent: bytes) -> int:
 def has_nul(text: bytes) -> bool:
     """Say whether a JSON text holds a NUL character, which PostgreSQL cannot store."""
     return b"\\u0000" in text and _NUL.search(text) is not None
+
+
+def is_rounded(integer: str) -> bool:
+    """Say whether an integer of a JSON text is read as another number: as the nearest float.
+
+    One beyond 64 bits is kept where its digits are the float's own, as `100000000000000000000` is,
+    which PostgreSQL prints for `1e20`.
+    """
+    exact = Decimal(integer)
+    if LEAST_INTEGER <= exact <= MOST_INTEGER:
+        return False
+    return Decimal(repr(float(integer))) != exact
+
+
+def has_rounded_integer(text: bytes) -> bool:
+    """Say whether a JSON text, known to be valid, holds an integer that is read as another one."""
+    if _LONG not in text.translate(_ANY_DIGIT):
+        return False
+    found = _INTEGER.findall(_TEXT.sub(b'""', text))
+    return any(is_rounded(integer.decode()) for integer in found)
+
+
+def why_not_json(error: Exception) -> str:
+    """Give the reason why orjson cannot write a value, with what to do about it."""
+    reason = str(error)
+    if reason.startswith("Integer exceeds"):
+        return "an integer has more than 64 bits; write it as a string"
+    return reason

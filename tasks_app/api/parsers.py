@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, Final
 
 import orjson
@@ -11,7 +12,8 @@ from typing_extensions import override
 
 from tasks_app.conf import conf
 from tasks_app.errors import MalformedJson, PayloadTooLarge, ValidationFailed
-from tasks_app.jsontext import has_nul
+from tasks_app.jsontext import has_nul, has_rounded_integer, is_rounded
+from tasks_app.services.json_values import invalid, pointer_of
 
 MAX_DEPTH: Final = 32
 ENVELOPE_BYTES: Final = 65_536
@@ -27,7 +29,8 @@ def parse_json(body: bytes) -> Any:
 
     Raises:
         MalformedJson: not JSON in UTF-8 (NaN, Infinity and lone surrogates are not JSON either).
-        ValidationFailed: nested deeper than 32 levels, or holding a NUL character.
+        ValidationFailed: nested deeper than 32 levels, holding a NUL character, or an integer that
+            would be rounded; `errors` names the place.
     """
     if not body.strip():
         return {}
@@ -38,7 +41,41 @@ def parse_json(body: bytes) -> Any:
     if has_nul(body):
         raise ValidationFailed("the body holds a NUL character (\\u0000), which cannot be stored")
     check_depth(value)
+    if has_rounded_integer(body):
+        raise _rounded(body)
     return value
+
+
+def _rounded(body: bytes) -> ValidationFailed:
+    """Give the refusal of an integer that is none of 64 bits; only here is it read as it stands."""
+    value = json.loads(body, parse_int=lambda text: _Rounded() if is_rounded(text) else 0)
+    return invalid(
+        _place_of(value, lambda one: isinstance(one, _Rounded)),
+        "integer_range",
+        "an integer beyond 64 bits would be rounded; send it as a string",
+    )
+
+
+class _Rounded:
+    """Stands for an integer that is not kept."""
+
+
+def _place_of(value: Any, is_wrong: Callable[[Any], bool]) -> str:
+    """Give the JSON pointer of the first value, or of the first name, that is wrong."""
+    return next((pointer_of(path) for path, one in _walk(value) if is_wrong(one)), "")
+
+
+def _walk(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Give each name and value with its path, in the order of the body."""
+    pending: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while pending:
+        path, one = pending.pop()
+        yield path, one
+        if isinstance(one, dict):
+            pending.extend(((*path, name), item) for name, item in reversed(one.items()))
+            pending.extend(((*path, name), name) for name in reversed(one))
+        elif isinstance(one, list):
+            pending.extend(((*path, number), one[number]) for number in reversed(range(len(one))))
 
 
 def check_depth(value: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 from pydantic import ValidationError
 
-from tasks_app.jsontext import has_nul, printed_bytes
+from tasks_app.jsontext import has_nul, printed_bytes, why_not_json
 from tasks_app.policies import ErrorInfo, describe_error
 from tasks_app.registry import Handler
 
@@ -95,7 +95,7 @@ def store_result(handler: Handler, value: Any, *, max_bytes: int) -> Succeeded |
         encoded = handler.encode_result(value)
         text = orjson.dumps(encoded)
     except (TypeError, ValueError, RecursionError) as error:
-        return _unstorable("RESULT_NOT_STORABLE", f"the result is not JSON: {error}")
+        return _unstorable("RESULT_NOT_STORABLE", f"the result is not JSON: {why_not_json(error)}")
     size = printed_bytes(text)
     if size > max_bytes:
         return _unstorable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from tasks_app.errors import ValidationFailed
-from tasks_app.jsontext import has_nul, printed_bytes
+from tasks_app.jsontext import has_nul, printed_bytes, why_not_json
 
 _HEADROOM: Final = 4
 
@@ -26,7 +27,7 @@ def json_size(value: Any) -> int:
         text = orjson.dumps([[[[value]]]])
     except TypeError as error:
         raise PydanticCustomError(
-            "not_json", "cannot be stored as JSON: {reason}", {"reason": str(error)}
+            "not_json", "cannot be stored as JSON: {reason}", {"reason": why_not_json(error)}
         ) from error
     if has_nul(text):
         raise PydanticCustomError("nul_character", "NUL characters cannot be stored")
@@ -73,4 +74,9 @@ def validation_failed(error: ValidationError, *, at: str = "") -> ValidationFail
 def _pointer(fault: Any) -> str:
     context = fault.get("ctx") or {}
     parts = [*fault["loc"], *([context["field"]] if "field" in context else [])]
+    return pointer_of(parts)
+
+
+def pointer_of(parts: Iterable[str | int]) -> str:
+    """Give the RFC 6901 pointer of a path."""
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
