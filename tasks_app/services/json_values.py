@@ -14,6 +14,7 @@ from tasks_app.errors import ValidationFailed
 from tasks_app.jsontext import has_nul, printed_bytes, why_not_json
 
 _HEADROOM: Final = 4
+MOST_OF_POINTER: Final = 500
 
 
 def json_size(value: Any) -> int:
@@ -59,16 +60,22 @@ def invalid(pointer: str, code: str, detail: str) -> ValidationFailed:
 
 def validation_failed(error: ValidationError, *, at: str = "") -> ValidationFailed:
     """Give the 422 of a pydantic error, each fault with its RFC 6901 pointer below `at`."""
+    faults = error.errors(include_url=False, include_input=False)
+    listed = faults[: ValidationFailed.most_errors]
     errors = [
         {
             "pointer": at + _pointer(fault),
             "code": fault["type"],
             "detail": "unknown field" if fault["type"] == "extra_forbidden" else fault["msg"],
         }
-        for fault in error.errors(include_url=False, include_input=False)
+        for fault in listed
     ]
     first = errors[0]
-    return ValidationFailed(f"{first['pointer'] or 'the body'}: {first['detail']}", errors=errors)
+    return ValidationFailed(
+        f"{first['pointer'] or 'the body'}: {first['detail']}",
+        errors=errors,
+        more_errors=len(faults) - len(listed),
+    )
 
 
 def _pointer(fault: Any) -> str:
@@ -78,5 +85,8 @@ def _pointer(fault: Any) -> str:
 
 
 def pointer_of(parts: Iterable[str | int]) -> str:
-    """Give the RFC 6901 pointer of a path."""
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+    """Give the RFC 6901 pointer of a path, cut where a name is endless."""
+    text = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+    return (
+        text if len(text) <= MOST_OF_POINTER else f"{text[:MOST_OF_POINTER]}\N{HORIZONTAL ELLIPSIS}"
+    )

@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 
 from tasks_app.api.parsers import default_body_bytes
+from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import make_key
 from tests.integration.api_client import Api
 
@@ -109,6 +110,34 @@ def test_another_media_type_is_refused(api: Api) -> None:
 def test_a_wrong_field_is_named_by_its_pointer(api: Api) -> None:
     body = problem(api.post(RETRY, {"ids": ["nope"], "x/y": 1}), 422, "validation_failed")
     assert {error["pointer"] for error in body["errors"]} == {"/ids/0", "/x~1y"}
+
+
+def test_of_many_faults_the_first_are_listed_and_the_others_counted(api: Api) -> None:
+    many = {f"unknown{number}": 1 for number in range(20_000)}
+    for path in (RETRY, "/tasks"):
+        answer = api.post(path, {"type": "tests.echo"} | many)
+        body = problem(answer, 422, "validation_failed")
+        assert [one["pointer"] for one in body["errors"]] == [f"/unknown{n}" for n in range(50)]
+        assert body["more_errors"] == 19_950
+        assert len(answer.content) < 10_000
+
+
+def test_the_faults_of_many_items_are_counted_too(api: Api) -> None:
+    items = [{"type": "tests.echo"} | {f"x{n}": 1 for n in range(60)}] * 40
+    answer = api.post("/tasks/bulk", {"items": items})
+    assert len(answer.content) < 40 * 1_000
+    assert {len(one["errors"]) for one in answer.json()["results"]} == {5}
+    assert {one["more_errors"] for one in answer.json()["results"]} == {55}
+    atomic = api.post("/tasks/bulk", {"items": items, "atomic": True})
+    body = problem(atomic, 422, "validation_failed")
+    assert (len(body["errors"]), body["more_errors"]) == (50, 2_350)
+
+
+def test_a_name_without_end_is_cut_where_it_is_pointed_to(api: Api) -> None:
+    answer = api.post("/tasks", {"type": "tests.echo", "~" * 500_000: 1})
+    [fault] = problem(answer, 422, "validation_failed")["errors"]
+    assert fault["pointer"].startswith("/~0~0")
+    assert len(answer.content) < 3_000
 
 
 def test_a_request_id_is_echoed_unless_it_is_not_one(api: Api) -> None:
