@@ -169,7 +169,7 @@ class NotFinished(RequestError):
 
 
 class DuplicateTask(RequestError):
-    """A live task already holds this unique key; `task_id` names it."""
+    """A live task already holds this unique key; `task_id` names it (`id` in a bulk)."""
 
     code = "duplicate_task"
     http_status = 409

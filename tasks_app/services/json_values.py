@@ -60,13 +60,13 @@ def invalid(pointer: str, code: str, detail: str) -> ValidationFailed:
 
 def validation_failed(error: ValidationError, *, at: str = "") -> ValidationFailed:
     """Give the 422 of a pydantic error, each fault with its RFC 6901 pointer below `at`."""
-    faults = error.errors(include_url=False, include_input=False)
+    faults = error.errors(include_url=False)
     listed = faults[: ValidationFailed.most_errors]
     errors = [
         {
             "pointer": at + _pointer(fault),
             "code": fault["type"],
-            "detail": "unknown field" if fault["type"] == "extra_forbidden" else fault["msg"],
+            "detail": _words_for(fault),
         }
         for fault in listed
     ]
@@ -76,6 +76,28 @@ def validation_failed(error: ValidationError, *, at: str = "") -> ValidationFail
         errors=errors,
         more_errors=len(faults) - len(listed),
     )
+
+
+_WORDS: Final = {
+    "extra_forbidden": "unknown field",
+    **dict.fromkeys(
+        ("model_type", "model_attributes_type", "dataclass_type", "dict_type", "mapping_type"),
+        "write a JSON object",
+    ),
+    **dict.fromkeys(
+        ("list_type", "tuple_type", "set_type", "frozen_set_type"), "write a JSON array"
+    ),
+}
+
+
+def _words_for(fault: Any) -> str:
+    """Say what is wrong to somebody who writes JSON; pydantic speaks of Python's types."""
+    kind = fault["type"]
+    if kind in {"too_short", "too_long"} and isinstance(fault["input"], str):
+        most = fault["ctx"].get("max_length")
+        bound = f"at most {most}" if most is not None else f"at least {fault['ctx']['min_length']}"
+        return f"write {bound} characters, not {len(fault['input'])}"
+    return str(_WORDS.get(kind, fault["msg"]))
 
 
 def _pointer(fault: Any) -> str:

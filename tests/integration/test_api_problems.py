@@ -46,7 +46,8 @@ def test_a_method_that_is_not_taken_is_answered_with_those_that_are(api: Api) ->
 
 def test_a_host_that_is_not_ours_is_refused_as_a_problem() -> None:
     client = Client(raise_request_exception=False)
-    problem(client.get("/api/v1/workers", headers={"Host": "evil.example"}), 400, "bad_request")
+    answer = client.get("/api/v1/workers", headers={"Host": "evil.example"})
+    assert "TASKMILL_ALLOWED_HOSTS" in problem(answer, 400, "bad_request")["detail"]
 
 
 def test_a_bug_in_a_view_is_a_problem_that_tells_nothing(
@@ -80,6 +81,45 @@ def test_a_body_that_cannot_be_read_is_refused(
     api: Api, body: bytes, status: int, code: str
 ) -> None:
     problem(api.post(RETRY, body), status, code)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "code", "words"),
+    [
+        (b'{"type": "a", "b": [0, {"c": "\\u0000"}]}', "/b/1/c", "nul_character", "leave it out"),
+        (b'{"type": "a", "b": {"\\u0000": 1}}', "/b/\x00", "nul_character", "leave it out"),
+        (b'{"a": [[], 1], "b": ' + b"[" * 40 + b"]" * 40 + b"}", "/b" + "/0" * 31, "too_deep",
+         "send what is inside as a string"),
+        (b"[1]", "", "model_type", "write a JSON object"),
+        (b'{"type": ""}', "/type", "too_short", "write at least 1 characters, not 0"),
+        (b'{"type": "%s"}' % (b"x" * 101), "/type", "too_long", "at most 100 characters, not 101"),
+        (b'{"type": "a", "tags": %s}' % b"3", "/tags", "list_type", "write a JSON array"),
+        (b'{"type": "tests.order", "payload": 3}', "/payload", "model_type", "write a JSON object"),
+    ],
+)  # fmt: skip
+def test_a_fault_says_where_it_is_and_what_to_do(
+    api: Api, body: bytes, pointer: str, code: str, words: str
+) -> None:
+    found = problem(api.post("/tasks", body), 422, "validation_failed")
+    [fault] = found["errors"]
+    assert (fault["pointer"], fault["code"]) == (pointer, code)
+    assert words in fault["detail"]
+    assert fault["detail"] in found["detail"]
+
+
+def test_where_nothing_is_selected_the_body_is_pointed_to(api: Api) -> None:
+    for path in (RETRY, "/dead-letters/retries"):
+        [fault] = problem(api.post(path, {"per_second": 1} if path != RETRY else {}), 422,
+                          "validation_failed")["errors"]  # fmt: skip
+        assert (fault["pointer"], fault["code"]) == ("", "selection")
+
+
+def test_the_task_that_holds_a_key_is_named_in_words_too(api: Api) -> None:
+    asked = {"type": "tests.echo", "unique": {"key": "k", "on_conflict": "reject"}}
+    holder = api.post("/tasks", asked).json()["id"]
+    [refused] = api.post("/tasks/bulk", {"items": [asked]}).json()["results"]
+    assert (refused["id"], holder in refused["detail"]) == (holder, True)
+    assert "task_id" not in refused["detail"]
 
 
 def test_an_escaped_backslash_before_u0000_is_no_nul_character(api: Api) -> None:
