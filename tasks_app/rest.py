@@ -17,7 +17,7 @@ from tasks_app.api.pagination import (
     read_page_request,
     read_text,
 )
-from tasks_app.api.problems import problem_body, problem_headers
+from tasks_app.api.problems import problem_body, problem_headers, reads_only
 from tasks_app.api.renderers import to_json
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.views import ApiView
@@ -50,5 +50,6 @@ __all__ = [
     "read_page_request",
     "read_text",
     "readers_only",
+    "reads_only",
     "to_json",
 ]

@@ -44,6 +44,34 @@ def test_a_method_that_is_not_taken_is_answered_with_those_that_are(api: Api) ->
     assert response.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize("address", ["/", "/docs/errors", "/examples/"])
+def test_outside_of_the_api_who_prefers_json_is_answered_with_problems(address: str) -> None:
+    client = Client(enforce_csrf_checks=True)
+    for accepted in ("application/json", "application/problem+json, */*;q=0.1"):
+        headers = {"Accept": accepted}
+        problem(client.get("/nothing", headers=headers), 404, "not_found")
+        answer = client.post(address, headers=headers)
+        problem(answer, 405, "method_not_allowed")
+        assert answer.headers["Allow"] == "GET, HEAD"
+        problem(client.post("/admin/login/", headers=headers), 403, "forbidden")
+    for accepted in (BROWSER, "*/*", "application/json;q=0.5, text/html"):
+        for answer in (client.get("/nothing", headers={"Accept": accepted}),
+                       client.post(address, headers={"Accept": accepted}),
+                       client.post("/admin/login/", headers={"Accept": accepted})):  # fmt: skip
+            assert answer.status_code in {403, 404, 405}
+            assert answer.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("address", ["schema", "docs", "redoc", "asyncapi.json"])
+def test_the_documents_of_the_api_refuse_other_methods_with_problems(address: str) -> None:
+    answer = Client(enforce_csrf_checks=True).post(f"/api/{address}", headers={"Accept": BROWSER})
+    problem(answer, 405, "method_not_allowed")
+    assert answer.headers["Allow"] == "GET, HEAD"
+
+
 def test_a_host_that_is_not_ours_is_refused_as_a_problem() -> None:
     client = Client(raise_request_exception=False)
     answer = client.get("/api/v1/workers", headers={"Host": "evil.example"})
