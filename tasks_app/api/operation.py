@@ -84,6 +84,11 @@ class Operation:
     headers: tuple[str, ...] = ()
     problems: tuple[type[TaskmillError], ...] = field(default=())
 
+    @property
+    def takes_body(self) -> bool:
+        """Whether a body is read at all."""
+        return self.body is not None or self.any_body
+
 
 REQUEST_HEADERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "Idempotency-Key": (
@@ -92,7 +97,7 @@ REQUEST_HEADERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     ),
     "Prefer": (
         {"type": "string"},
-        "`wait=N` waits up to N seconds, at most 60, before it answers.",
+        "`wait=N` waits up to N seconds before it answers; more than 60 are 60.",
     ),
     "If-Match": (
         {"type": "string"},

@@ -14,6 +14,7 @@ from tasks_app.errors import ValidationFailed
 from tasks_app.jsontext import has_nul, printed_bytes, why_not_json
 
 _HEADROOM: Final = 4
+_UNKNOWN_FIELD: Final = "unknown field"
 MOST_OF_POINTER: Final = 500
 
 
@@ -58,6 +59,15 @@ def invalid(pointer: str, code: str, detail: str) -> ValidationFailed:
     )
 
 
+def unknown_fields(names: Iterable[str]) -> ValidationFailed:
+    """Give the 422 of fields where none is known."""
+    errors = [
+        {"pointer": pointer_of([name]), "code": "extra_forbidden", "detail": _UNKNOWN_FIELD}
+        for name in names
+    ]
+    return ValidationFailed(f"{errors[0]['pointer']}: {_UNKNOWN_FIELD}", errors=errors)
+
+
 def validation_failed(error: ValidationError, *, at: str = "") -> ValidationFailed:
     """Give the 422 of a pydantic error, each fault with its RFC 6901 pointer below `at`."""
     faults = error.errors(include_url=False)
@@ -79,7 +89,7 @@ def validation_failed(error: ValidationError, *, at: str = "") -> ValidationFail
 
 
 _WORDS: Final = {
-    "extra_forbidden": "unknown field",
+    "extra_forbidden": _UNKNOWN_FIELD,
     **dict.fromkeys(
         ("model_type", "model_attributes_type", "dataclass_type", "dict_type", "mapping_type"),
         "write a JSON object",

@@ -111,6 +111,18 @@ def test_a_body_that_cannot_be_read_is_refused(
     problem(api.post(RETRY, body), status, code)
 
 
+@pytest.mark.parametrize("path", ["/tasks/{id}/watch-tokens", "/ws-tickets"])
+def test_fields_are_refused_where_none_is_read(api: Api, path: str) -> None:
+    address = path.format(id=api.post("/tasks", {"type": "tests.echo"}).json()["id"])
+    for body, faults in (
+        ({"ttl": 60, "a/b": 1}, [("/ttl", "extra_forbidden"), ("/a~1b", "extra_forbidden")]),
+        ([1], [("", "no_body")]),
+    ):
+        found = problem(api.post(address, body), 422, "validation_failed")
+        assert [(one["pointer"], one["code"]) for one in found["errors"]] == faults
+    assert {api.post(address, body).status_code for body in (None, {}, b"")} <= {201, 503}
+
+
 @pytest.mark.parametrize(
     ("body", "pointer", "code", "words"),
     [
