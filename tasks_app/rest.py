@@ -22,9 +22,11 @@ from tasks_app.api.renderers import to_json
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.views import ApiView
 from tasks_app.selectors.shapes import Event, PlatformEvent, Task
+from tasks_app.selectors.task_object import API_ROOT
 from tasks_app.services.submission import Instant, Strict, SubmissionOptions, Tag, Text, Url
 
 __all__ = [
+    "API_ROOT",
     "PAGE_PARAMETERS",
     "ApiView",
     "Event",
