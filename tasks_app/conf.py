@@ -158,7 +158,10 @@ class TasksConf:
         5.0, "Seconds to wait for the broker's confirm of a batch.", least=0.1, most=60
     )
     max_payload_bytes: int = setting(
-        1_048_576, "Largest payload or result in bytes of JSON.", least=1024, most=16_777_216
+        1_048_576,
+        "Largest payload or result in bytes of JSON; `1e308` counts as its 309 digits.",
+        least=1024,
+        most=16_777_216,
     )
     max_log_bytes: int = setting(
         8_388_608,

@@ -8,6 +8,7 @@ docs/reference/errors.md are generated from this tree.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -33,13 +34,28 @@ class RequestError(TaskmillError):
 
 
 class ValidationFailed(RequestError):
-    """The request does not fit its schema; `errors` names each place.
+    """The request does not fit its schema; `errors` names each place, the first 50 of many.
 
-    Fields: `errors`: list of `{pointer, code, detail}` with RFC 6901 pointers into the body.
+    Fields: `errors`: list of `{pointer, code, detail}` with RFC 6901 pointers into the body;
+    `more_errors`: how many more there are, where they are too many to list.
     """
 
     code = "validation_failed"
     http_status = 422
+    most_errors: ClassVar[int] = 50
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[dict[str, str]] = (),
+        more_errors: int = 0,
+        **fields: Any,
+    ) -> None:
+        more_errors += max(len(errors) - self.most_errors, 0)
+        if more_errors:
+            fields["more_errors"] = more_errors
+        super().__init__(detail, errors=list(errors[: self.most_errors]), **fields)
 
     @property
     def errors(self) -> list[dict[str, str]]:
@@ -153,7 +169,7 @@ class NotFinished(RequestError):
 
 
 class DuplicateTask(RequestError):
-    """A live task already holds this unique key; `task_id` names it."""
+    """A live task already holds this unique key; `task_id` names it (`id` in a bulk)."""
 
     code = "duplicate_task"
     http_status = 409

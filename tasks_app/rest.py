@@ -17,14 +17,16 @@ from tasks_app.api.pagination import (
     read_page_request,
     read_text,
 )
-from tasks_app.api.problems import problem_body, problem_headers
+from tasks_app.api.problems import problem_body, problem_headers, reads_only
 from tasks_app.api.renderers import to_json
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.views import ApiView
 from tasks_app.selectors.shapes import Event, PlatformEvent, Task
+from tasks_app.selectors.task_object import API_ROOT
 from tasks_app.services.submission import Instant, Strict, SubmissionOptions, Tag, Text, Url
 
 __all__ = [
+    "API_ROOT",
     "PAGE_PARAMETERS",
     "ApiView",
     "Event",
@@ -50,5 +52,6 @@ __all__ = [
     "read_page_request",
     "read_text",
     "readers_only",
+    "reads_only",
     "to_json",
 ]

@@ -195,5 +195,7 @@ def odd_result(payload: dict[str, Any]) -> Any:
             return "a\\u0000b"
         case "object":
             return object()
+        case "integer":
+            return [2**70]
         case _:
             return "x" * int(payload["bytes"])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
-from django.views.decorators.http import require_safe
 
 from notifications.asyncapi.document import asyncapi_document
-from tasks_app.rest import readers_only
+from tasks_app.rest import readers_only, reads_only
 
 
-@require_safe
+@reads_only
 @readers_only
 def asyncapi(_request: HttpRequest) -> HttpResponse:
     """Give the AsyncAPI 3.1 document."""

@@ -11,10 +11,10 @@ from typing import Final
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_safe
 
 from notifications.mqtt.conf import mqtt_conf
 from notifications.origins import origin_of
+from tasks_app.rest import reads_only
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -83,7 +83,7 @@ EXAMPLES: Final = (
 _BY_NAME: Final = {one.name: one for one in EXAMPLES}
 
 
-@require_safe
+@reads_only
 def example_page(request: HttpRequest, name: str = "") -> HttpResponse:
     """Show the page of a transport, or the index."""
     if name not in _BY_NAME:

@@ -31,6 +31,7 @@ from tasks_app.errors import NotFound, StateConflict, ValidationFailed
 from tasks_app.platform import ScopeMissing, check_event_scopes, is_task_of
 from tasks_app.public import TaskNotFound
 from tasks_app.rest import (
+    API_ROOT,
     PAGE_PARAMETERS,
     ApiView,
     Operation,
@@ -108,7 +109,11 @@ class Webhooks(ApiView):
                 " this answer alone."
             ),
             body=NewWebhook,
-            replies={201: Reply(description="It is made.", model=WebhookWithSecret)},
+            replies={
+                201: Reply(
+                    description="It is made.", model=WebhookWithSecret, headers=("Location",)
+                )
+            },
             problems=(ScopeMissing,),
         ),
     }
@@ -132,7 +137,9 @@ class Webhooks(ApiView):
         check_event_scopes(self.principal, body.types)
         wish = services.EndpointWish(**body.model_dump())
         endpoint, secret = services.create_endpoint(caller=self.caller, wish=wish)
-        return Response(webhook_object(endpoint) | {"secret": secret}, status=201)
+        shown = webhook_object(endpoint) | {"secret": secret}
+        location = f"{API_ROOT}/webhooks/{endpoint.id}"
+        return Response(shown, status=201, headers={"Location": location})
 
 
 class WebhookDetail(WebhookView):

@@ -13,6 +13,7 @@ from tasks_app.rest import Event, PlatformEvent, Strict, Task, Text, to_json
 
 MOST_NAMED: Final = 100
 MOST_DIGITS: Final = 18
+MOST_OF_POINTER: Final = 500
 TASK_SOCKET_ID: Final = 0
 """The subscription that a socket of one task has from the start."""
 
@@ -166,7 +167,7 @@ def read_request(text: str) -> Request:
 def _places(error: ValidationError) -> list[dict[str, str]]:
     return [
         {
-            "pointer": "".join(f"/{part}" for part in one["loc"][1:]),
+            "pointer": "".join(f"/{part}" for part in one["loc"][1:])[:MOST_OF_POINTER],
             "code": one["type"],
             "detail": one["msg"],
         }

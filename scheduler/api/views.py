@@ -39,6 +39,7 @@ from scheduler.errors import (
 from scheduler.selectors import find_schedule, firings_of, list_schedules
 from tasks_app.public import DuplicateTask, UnknownTaskType
 from tasks_app.rest import (
+    API_ROOT,
     PAGE_PARAMETERS,
     ApiView,
     Operation,
@@ -124,7 +125,9 @@ class Schedules(ApiView):
                 " overlapping ones."
             ),
             body=NewSchedule,
-            replies={201: Reply(description="It is made.", model=ScheduleShown)},
+            replies={
+                201: Reply(description="It is made.", model=ScheduleShown, headers=("Location",))
+            },
             problems=(UnknownTaskType, ScheduleExists, InvalidRule),
         ),
     }
@@ -149,7 +152,8 @@ class Schedules(ApiView):
         """Make a schedule."""
         body = read_body(NewSchedule, request)
         made = services.create_schedule(caller=self.caller, wanted=body.wanted())
-        return Response(schedule_object(made), status=201)
+        location = f"{API_ROOT}/schedules/{made.id}"
+        return Response(schedule_object(made), status=201, headers={"Location": location})
 
 
 class ScheduleDetail(ScheduleView):

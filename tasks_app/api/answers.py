@@ -77,7 +77,8 @@ class BulkRefused(BaseModel):
     id: uuid.UUID | None = Field(description="The task that holds its unique key.")
     code: str
     detail: str
-    errors: list[Fault]
+    errors: list[Fault] = Field(description="The first few places that are wrong.")
+    more_errors: int = Field(0, description="How many more there are.")
 
 
 class BulkOutcome(BaseModel):
@@ -315,4 +316,4 @@ class Problem(BaseModel):
     instance: str
     code: str = Field(description="Public and stable; test this.")
     request_id: str
-    errors: list[Fault]
+    errors: list[Fault] = Field(description="The places that are wrong, 50 at most.")

@@ -20,6 +20,7 @@ from tasks_app.services.submission import Strict, Submission, read_submission
 from tasks_app.services.submit import submit_many
 
 BULK_BODY_BYTES: Final = 33_554_432
+MOST_ERRORS_OF_ITEM: Final = 5
 
 
 class BulkBody(Strict):
@@ -105,10 +106,12 @@ def _read_item(item: Any, number: int) -> Submission | RequestError:
 def _item_outcome(outcome: Submitted | RequestError) -> dict[str, Any]:
     if isinstance(outcome, Submitted):
         return {"status": 200 if outcome.is_existing else 202, "id": str(outcome.task_id)}
+    errors, more = outcome.fields.get("errors", []), outcome.fields.get("more_errors", 0)
     return {
         "status": outcome.http_status,
         "id": outcome.fields.get("task_id"),
         "code": outcome.code,
         "detail": outcome.detail,
-        "errors": outcome.fields.get("errors", []),
+        "errors": errors[:MOST_ERRORS_OF_ITEM],
+        "more_errors": more + max(len(errors) - MOST_ERRORS_OF_ITEM, 0),
     }

@@ -21,13 +21,13 @@ from tasks_app.api.pagination import (
     read_text,
 )
 from tasks_app.api.views import ApiView
-from tasks_app.errors import ValidationFailed
 from tasks_app.selectors.dead_letters import (
     DeadLetterFilter,
     dead_letters_by_cause,
     dead_letters_listed,
 )
 from tasks_app.services import redrive
+from tasks_app.services.json_values import invalid, validation_failed
 from tasks_app.services.submission import Instant, Text
 
 MAX_IDS: Final = 1_000
@@ -214,26 +214,11 @@ def read_selection(
     try:
         selection = DeadLetterSelection.model_validate(body)
     except ValidationError as error:
-        raise ValidationFailed(errors=pointers(error)) from error
+        raise validation_failed(error) from error
     wanted = selection.wanted()
     if (selection.ids is None) == (not wanted.chosen()):
-        raise ValidationFailed("give ids, or at least one of group_id, type, queue, status, code")
+        words = "give ids, or at least one of group_id, type, queue, status, code"
+        raise invalid("", "selection", words)
     if selection.ids is not None:
         return selection.ids, None
     return None, wanted
-
-
-def pointers(error: ValidationError) -> list[dict[str, str]]:
-    """Give pydantic's errors as `{pointer, code, detail}`, pointers by RFC 6901."""
-    return [
-        {
-            "pointer": "".join(f"/{_escaped(part)}" for part in item["loc"]),
-            "code": item["type"],
-            "detail": item["msg"],
-        }
-        for item in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-
-
-def _escaped(part: int | str) -> str:
-    return str(part).replace("~", "~0").replace("/", "~1")

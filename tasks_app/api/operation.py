@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from tasks_app.errors import TaskmillError
-from tasks_app.selectors.shapes import AcceptedTask, Task
+from tasks_app.selectors.shapes import AcceptedTask, SubmittedTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,11 @@ class Operation:
     headers: tuple[str, ...] = ()
     problems: tuple[type[TaskmillError], ...] = field(default=())
 
+    @property
+    def takes_body(self) -> bool:
+        """Whether a body is read at all."""
+        return self.body is not None or self.any_body
+
 
 REQUEST_HEADERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "Idempotency-Key": (
@@ -92,7 +97,7 @@ REQUEST_HEADERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     ),
     "Prefer": (
         {"type": "string"},
-        "`wait=N` waits up to N seconds, at most 60, before it answers.",
+        "`wait=N` waits up to N seconds before it answers; more than 60 are 60.",
     ),
     "If-Match": (
         {"type": "string"},
@@ -115,7 +120,7 @@ REPLY_HEADERS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "X-Request-Id": ({"type": "string"}, "The request's id."),
     "RateLimit": ({"type": "string"}, "Requests left, and the seconds until more are given."),
     "RateLimit-Policy": ({"type": "string"}, "The limit of the key and its window in seconds."),
-    "Location": ({"type": "string"}, "Where the task is."),
+    "Location": ({"type": "string"}, "Where it is: the task, or what was made."),
     "Retry-After": ({"type": "integer", "minimum": 1}, "Seconds to wait before asking again."),
     "ETag": ({"type": "string", "pattern": r'^"\d+"$'}, "The task's version."),
     "Idempotency-Replayed": (
@@ -136,7 +141,7 @@ TASK_AT_ONCE: Final = Reply(
         "The task has finished within `Prefer: wait`, or it is the one that holds the unique key or"
         " waits under the debounce key."
     ),
-    model=Task,
+    model=SubmittedTask,
     headers=(*_SUBMITTED, "Preference-Applied"),
 )
 SUBMISSION_HEADERS: Final = ("Idempotency-Key", "Prefer", "traceparent")

@@ -15,8 +15,9 @@ from tasks_app.api.dead_letters import DeadLetterChoice
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pagination import PAGE_PARAMETERS, page_of, read_page_request
 from tasks_app.api.views import ApiView
-from tasks_app.errors import PacedRetryNotFound, StateConflict, ValidationFailed
+from tasks_app.errors import PacedRetryNotFound, StateConflict
 from tasks_app.selectors.paced_retries import find_paced_retry, paced_retries_listed
+from tasks_app.services.json_values import invalid
 from tasks_app.services.paced_retries import abort_paced_retry, begin_paced_retry
 from tasks_app.services.submission import Strict
 
@@ -114,9 +115,8 @@ class PacedRetriesView(ApiView):
         body = read_body(NewPacedRetry, request)
         wanted = body.wanted()
         if not wanted.chosen():
-            raise ValidationFailed(
-                "give at least one of group_id, type, queue, status, code, finished_before"
-            )
+            words = "give at least one of group_id, type, queue, status, code, finished_before"
+            raise invalid("", "selection", words)
         begun = begin_paced_retry(caller=self.caller, wanted=wanted, per_second=body.per_second)
         return Response(begun, status=202)
 

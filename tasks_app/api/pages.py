@@ -14,10 +14,9 @@ from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_safe
 
 from tasks_app.api.failures import authenticated
-from tasks_app.api.problems import problem_response
+from tasks_app.api.problems import problem_response, reads_only
 from tasks_app.api.schema import openapi_document
 from tasks_app.errors import NotAuthenticated, RateLimited, known_problems
 
@@ -60,33 +59,33 @@ def _page(request: HttpRequest, name: str, policy: str, context: dict[str, Any])
     return response
 
 
-@require_safe
+@reads_only
 def front(request: HttpRequest) -> HttpResponse:
     """Say what this is, where things are, and how to submit the first task."""
     return _page(request, "front", STRICT, {"public_url": settings.PUBLIC_URL})
 
 
-@require_safe
+@reads_only
 def error_reference(request: HttpRequest) -> HttpResponse:
     """Explain every error code; the `type` of a problem leads here."""
     return _page(request, "errors", STRICT, {"problems": known_problems()})
 
 
-@require_safe
+@reads_only
 @readers_only
 def schema(_request: HttpRequest) -> HttpResponse:
     """Give the OpenAPI 3.1 document."""
     return HttpResponse(openapi_document(), content_type="application/vnd.oai.openapi+json")
 
 
-@require_safe
+@reads_only
 @readers_only
 def swagger(request: HttpRequest) -> HttpResponse:
     """Show the API for trying it out."""
     return _page(request, "swagger", DOCS, {})
 
 
-@require_safe
+@reads_only
 @readers_only
 def redoc(request: HttpRequest) -> HttpResponse:
     """Show the API for reading."""

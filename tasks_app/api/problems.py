@@ -6,14 +6,21 @@ and the ASGI layer all end in `problem_response`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, Final
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import (
+    DisallowedHost,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+)
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse
-from django.views import defaults
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.views import csrf, defaults
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 
 from tasks_app.api.answers import Problem
@@ -35,6 +42,15 @@ from tasks_app.telemetry import logger
 CONTENT_TYPE: Final = "application/problem+json"
 RESERVED: Final = frozenset(Problem.model_fields)
 _INNER_FIELDS: Final = frozenset({"retry_after", "is_token_missing", "allow"})
+_TYPES: Final = ["text/html", "application/json", CONTENT_TYPE]
+_READS: Final = ("GET", "HEAD")
+_UNKNOWN_HOST: Final = (
+    "the header Host names no host of this installation; its operator lists them in"
+    " TASKMILL_ALLOWED_HOSTS"
+)
+_FOR_BROWSERS: Final = (
+    "this is a form for browsers, which send its CSRF token; programs use /api/v1 with an API key"
+)
 _log = logger(__name__)
 
 
@@ -121,14 +137,33 @@ def problem_response(error: TaskmillError, request: HttpRequest) -> HttpResponse
 
 
 def is_api(request: HttpRequest) -> bool:
-    """Say whether a path answers problems as JSON; the rest of the site answers HTML."""
-    return request.path.startswith(("/api", "/health", "/livez", "/readyz", "/metrics"))
+    """Say whether problems are answered as JSON: below /api, by probes, and wherever the client
+    prefers it; the rest of the site answers HTML.
+    """
+    if request.path.startswith(("/api", "/health", "/livez", "/readyz", "/metrics")):
+        return True
+    return request.get_preferred_type(_TYPES) in _TYPES[1:]
+
+
+def reads_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Answer 405 to all but GET and HEAD, forms without a token included."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        if request.method in _READS:
+            return view(request, **kwargs)
+        if is_api(request):
+            return problem_response(MethodNotAllowed(allow=", ".join(_READS)), request)
+        return HttpResponseNotAllowed(_READS)
+
+    return csrf_exempt(guarded)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> Any:
     """Answer 400 (Django's handler400)."""
     if is_api(request):
-        return problem_response(RequestError(), request)
+        words = _UNKNOWN_HOST if isinstance(exception, DisallowedHost) else None
+        return problem_response(RequestError(words), request)
     return defaults.bad_request(request, exception)
 
 
@@ -137,6 +172,13 @@ def permission_denied(request: HttpRequest, exception: Exception) -> Any:
     if is_api(request):
         return problem_response(Forbidden(), request)
     return defaults.permission_denied(request, exception)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> Any:
+    """Answer 403 to a form without its token (CSRF_FAILURE_VIEW)."""
+    if is_api(request):
+        return problem_response(Forbidden(_FOR_BROWSERS), request)
+    return csrf.csrf_failure(request, reason)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> Any:

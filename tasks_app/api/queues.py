@@ -17,6 +17,7 @@ from tasks_app.api.views import ApiView
 from tasks_app.errors import QueueExists, QueueNotFound
 from tasks_app.selectors.dead_letters import DeadLetterFilter, dead_letters_listed
 from tasks_app.selectors.queues import active_tasks_of, is_queue, queue_names, queues_shown
+from tasks_app.selectors.task_object import API_ROOT
 from tasks_app.services import queues
 from tasks_app.services.submission import Strict, Text
 
@@ -101,7 +102,9 @@ class QueuesView(ApiView):
                 " made. Queues are shared by all tenants."
             ),
             body=queues.NewQueue,
-            replies={201: Reply(description="It is made.", model=QueueDetail)},
+            replies={
+                201: Reply(description="It is made.", model=QueueDetail, headers=("Location",))
+            },
             problems=(QueueExists,),
         ),
     }
@@ -118,7 +121,8 @@ class QueuesView(ApiView):
         wanted = read_body(queues.NewQueue, request)
         queues.create_queue(caller=self.caller, wanted=wanted)
         (row,) = queues_shown(tenant_id=self.caller.tenant_id, names=[wanted.name])
-        return Response(row | {"active": []}, status=201)
+        location = f"{API_ROOT}/queues/{wanted.name}"
+        return Response(row | {"active": []}, status=201, headers={"Location": location})
 
 
 class QueueDetailView(QueueView):

@@ -120,7 +120,7 @@ class SubmittingView(IdempotentPost, WaitingView):
     def respond(self, request: Request, answer: Answer) -> Response:
         """Answer at once, or when the task is finished where the client prefers to wait."""
         body = answer.body
-        if answer.status == 202:  # noqa: PLR2004 - HTTP status
+        if not body["done"]:
             body = body | {"watch": self._watch(body["id"])}
         response = WaitingResponse(body, status=answer.status, headers=dict(answer.headers))
         if answer.is_replayed:

@@ -25,6 +25,7 @@ from tasks_app.api.renderers import JSONRenderer
 from tasks_app.api.throttling import Allowance
 from tasks_app.errors import HandlerDeclarationError, UnsupportedMediaType
 from tasks_app.services.caller import Caller
+from tasks_app.services.json_values import invalid, unknown_fields
 from tasks_app.services.keys import Principal
 
 _RENDERER = JSONRenderer()
@@ -120,6 +121,7 @@ class ApiView(APIView):
         self.check_throttles(request)
         self.check_permissions(request)
         self._check_query(request)
+        self._check_body(request)
 
     def _check_query(self, request: Request) -> None:
         """Refuse parameters that a read does not know: without a slip's filter it would give all.
@@ -134,6 +136,20 @@ class ApiView(APIView):
         for name in request.query_params:
             if name not in known:
                 raise invalid_parameter(name[:100], "unknown parameter", "unknown")
+
+    def _check_body(self, request: Request) -> None:
+        """Refuse fields that are sent to a method which reads none: they would be lost.
+
+        Raises:
+            ValidationFailed: each field is named.
+        """
+        operation = self.operations.get(request.method or "")
+        if operation is None or request.method in _READS or operation.takes_body:
+            return
+        if not isinstance(request.data, dict):
+            raise invalid("", "no_body", "this call takes no body; send none")
+        if request.data:
+            raise unknown_fields(request.data)
 
     @override
     def perform_content_negotiation(

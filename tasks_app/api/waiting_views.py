@@ -30,13 +30,17 @@ from tasks_app.states import FINISHED, PENDING
 MAX_WAIT_SECONDS: Final = 60
 POLL_SECONDS: Final = 1
 ACCEPTED: Final = 202
-_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
+_DIGITS: Final = 9
+_WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?0*(\d+)"?\s*(?=$|[,;])', re.IGNORECASE)
 
 
 def preferred_wait(request: Request) -> int | None:
     """Give the seconds of `Prefer: wait=N`, at most 60; None without it."""
     found = _WAIT.search(request.headers.get("Prefer", ""))
-    return min(int(found.group(1)), MAX_WAIT_SECONDS) if found else None
+    if found is None:
+        return None
+    digits = found.group(1)
+    return min(int(digits), MAX_WAIT_SECONDS) if len(digits) <= _DIGITS else MAX_WAIT_SECONDS
 
 
 class WaitingResponse(Response):
@@ -106,7 +110,7 @@ def _settled(request: HttpRequest, response: WaitingResponse, wait: Wait) -> Htt
         response.status_code = 200
     watch = response.data.get("watch") if isinstance(response.data, dict) else None
     show(response, row, is_same=wait.version == row["version"])
-    if watch is not None and response.status_code == ACCEPTED:
+    if watch is not None and row["state"] not in FINISHED:
         response.data["watch"] = watch
     return response
 

@@ -14,6 +14,7 @@ import orjson
 
 from tasks_app.context import LogLine
 from tasks_app.execution.outcomes import storable
+from tasks_app.jsontext import printed_bytes
 
 MAX_LINE_CHARACTERS: Final = 65_536
 _CHUNK_SHARE: Final = 4
@@ -45,7 +46,7 @@ class LogBuffer:
         self._max_bytes = max_bytes
         self._chunk_bytes = min(max(max_bytes // _CHUNK_SHARE, 256), _LARGEST_CHUNK)
         self._lines: deque[tuple[float, LogLine]] = deque()
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, int]] = deque()
         self._waiting_bytes = 0
         self._stored: deque[tuple[int, int]] = deque()
         self._stored_bytes = 0
@@ -66,9 +67,10 @@ class LogBuffer:
             return None
         rows: list[bytes] = []
         size = 0
-        while self._waiting and (not rows or size + len(self._waiting[0]) <= self._chunk_bytes):
-            rows.append(self._waiting.popleft())
-            size += len(rows[-1])
+        while self._waiting and (not rows or size + self._waiting[0][1] <= self._chunk_bytes):
+            row, row_bytes = self._waiting.popleft()
+            rows.append(row)
+            size += row_bytes
         self._waiting_bytes -= size
         drop_before = self._make_room(size)
         if self._dropped_bytes:
@@ -81,10 +83,11 @@ class LogBuffer:
     def _encode_waiting(self) -> None:
         while self._lines:
             row = self._encode(*self._lines.popleft())
-            self._waiting.append(row)
-            self._waiting_bytes += len(row)
+            size = printed_bytes(row)
+            self._waiting.append((row, size))
+            self._waiting_bytes += size
         while self._waiting_bytes > self._max_bytes:
-            size = len(self._waiting.popleft())
+            _, size = self._waiting.popleft()
             self._waiting_bytes -= size
             self._dropped_bytes += size
 

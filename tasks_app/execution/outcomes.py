@@ -12,10 +12,10 @@ from typing import Any, Final
 import orjson
 from pydantic import ValidationError
 
+from tasks_app.jsontext import has_nul, printed_bytes, why_not_json
 from tasks_app.policies import ErrorInfo, describe_error
 from tasks_app.registry import Handler
 
-_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SHOWN_FAULTS: Final = 5
 _FRAME: Final = re.compile(r'^  File "([^"\n]+)", line \d+, in (\S+)', re.MULTILINE)
 _FOREIGN: Final = (
@@ -89,25 +89,25 @@ def store_result(handler: Handler, value: Any, *, max_bytes: int) -> Succeeded |
     """Turn what a handler returned into JSON text.
 
     Args:
-        max_bytes: largest text.
+        max_bytes: largest text, as the store prints it.
     """
     try:
         encoded = handler.encode_result(value)
         text = orjson.dumps(encoded)
     except (TypeError, ValueError, RecursionError) as error:
-        return _unstorable("RESULT_NOT_STORABLE", f"the result is not JSON: {error}")
-    if len(text) > max_bytes:
+        return _unstorable("RESULT_NOT_STORABLE", f"the result is not JSON: {why_not_json(error)}")
+    size = printed_bytes(text)
+    if size > max_bytes:
         return _unstorable(
             "RESULT_TOO_LARGE",
-            f"the result has {len(text)} bytes of JSON, the limit is {max_bytes}; "
+            f"the result has {size} bytes of JSON, the limit is {max_bytes}; "
             "store the data elsewhere and return a reference to it",
         )
     if b"null" in text and _has_non_finite(encoded):
         return _unstorable("RESULT_NOT_STORABLE", "the result holds NaN or infinity; JSON cannot")
-    shown = text.decode()
-    if "\\u0000" in shown and _NUL.search(shown):
+    if has_nul(text):
         return _unstorable("RESULT_NOT_STORABLE", "the result holds a NUL character")
-    return Succeeded(shown)
+    return Succeeded(text.decode())
 
 
 def _unstorable(code: str, message: str) -> Unstorable:

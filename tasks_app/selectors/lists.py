@@ -21,16 +21,27 @@ from tasks_app.states import FINISHED, UNDER_WAY
 
 COUNT_CAP: Final = 10_001
 PAGE_BYTES: Final = 8 * 1024 * 1024
-"""A page ends with the task whose payload and result pass this; it is at least one task long."""
+"""A page ends with the task whose payload, metadata and result pass this; it is at least one task
+long."""
 
 GATHER_CAP: Final = 5_000
 """So many waiting tasks of some queues are gathered and sorted; of more, each queue's are read in
 order."""
 
-_BYTES: Final = """t.payload_bytes + pg_column_size(t.metadata)
-    + CASE WHEN pg_column_compression(t.result) IS NULL THEN coalesce(pg_column_size(t.result), 0)
-      ELSE octet_length(t.result::text) END"""
-"""What an answer has of a task, nearly; only a result that is compressed has to be read for it."""
+_PLAIN_BYTES: Final = 2_048
+
+
+def _printed(column: str) -> str:
+    """Give how long a jsonb is printed, nearly: a large one that is not compressed is not read for
+    it. A small one may be printed much larger: `1e308` takes ten bytes and has 309 digits.
+    """
+    return f"""CASE WHEN pg_column_compression({column}) IS NULL
+        AND pg_column_size({column}) > {_PLAIN_BYTES} THEN pg_column_size({column})
+        ELSE coalesce(octet_length({column}::text), 0) END"""
+
+
+_BYTES: Final = f"t.payload_bytes + {_printed('t.metadata')} + {_printed('t.result')}"
+"""What an answer has of a task, nearly."""
 
 _MAX_ID: Final = (1 << 128) - 1
 _EQUALS: Final = ("type", "queue", "concurrency_key", "schedule", "parent")

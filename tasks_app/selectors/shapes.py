@@ -201,6 +201,12 @@ class AcceptedTask(Task):
     watch: WatchToken
 
 
+class SubmittedTask(Task):
+    """A task that a submission came to, and a token to watch it with while it is not done."""
+
+    watch: WatchToken | None = None
+
+
 class EventData(BaseModel):
     """What changed; further members depend on the event's type."""
 

@@ -211,14 +211,16 @@ def _by_holder(one: Applicant, gate: Gate) -> Outcome | None:
     if one.unique.on_conflict == "return":
         return Submitted(task_id=holder.id, is_existing=True)
     if one.unique.on_conflict == "reject":
-        return DuplicateTask(task_id=str(holder.id))
+        return DuplicateTask(
+            f"the live task {holder.id} holds this unique key", task_id=str(holder.id)
+        )
     return _replaced(one, holder, gate)
 
 
 def _replaced(one: Applicant, holder: Holder, gate: Gate) -> Outcome | None:
     if holder.state not in PENDING:
         return DuplicateTask(
-            f"the task of this key is {holder.state}; only a waiting one is replaced",
+            f"the task {holder.id} of this key is {holder.state}; only a waiting one is replaced",
             task_id=str(holder.id),
         )
     refusal = gate.refusal(one.task, instead_of=holder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -11,13 +11,15 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from tasks_app.errors import ValidationFailed
+from tasks_app.jsontext import has_nul, printed_bytes, why_not_json
 
-_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _HEADROOM: Final = 4
+_UNKNOWN_FIELD: Final = "unknown field"
+MOST_OF_POINTER: Final = 500
 
 
 def json_size(value: Any) -> int:
-    """Check that a value can be stored and give its size in bytes of JSON.
+    """Check that a value can be stored and give its size in bytes of JSON, as the store prints it.
 
     Raises:
         PydanticCustomError: not JSON, a NUL character, NaN or infinity, or nested about 250 deep;
@@ -27,13 +29,13 @@ def json_size(value: Any) -> int:
         text = orjson.dumps([[[[value]]]])
     except TypeError as error:
         raise PydanticCustomError(
-            "not_json", "cannot be stored as JSON: {reason}", {"reason": str(error)}
+            "not_json", "cannot be stored as JSON: {reason}", {"reason": why_not_json(error)}
         ) from error
-    if b"\\u0000" in text and _NUL.search(text):
+    if has_nul(text):
         raise PydanticCustomError("nul_character", "NUL characters cannot be stored")
     if b"null" in text and _has_odd_number(value):
         raise PydanticCustomError("not_json", "NaN and infinity are not JSON")
-    return len(text) - 2 * _HEADROOM
+    return printed_bytes(text) - 2 * _HEADROOM
 
 
 def _has_odd_number(value: Any) -> bool:
@@ -57,21 +59,66 @@ def invalid(pointer: str, code: str, detail: str) -> ValidationFailed:
     )
 
 
+def unknown_fields(names: Iterable[str]) -> ValidationFailed:
+    """Give the 422 of fields where none is known."""
+    errors = [
+        {"pointer": pointer_of([name]), "code": "extra_forbidden", "detail": _UNKNOWN_FIELD}
+        for name in names
+    ]
+    return ValidationFailed(f"{errors[0]['pointer']}: {_UNKNOWN_FIELD}", errors=errors)
+
+
 def validation_failed(error: ValidationError, *, at: str = "") -> ValidationFailed:
     """Give the 422 of a pydantic error, each fault with its RFC 6901 pointer below `at`."""
+    faults = error.errors(include_url=False)
+    listed = faults[: ValidationFailed.most_errors]
     errors = [
         {
             "pointer": at + _pointer(fault),
             "code": fault["type"],
-            "detail": "unknown field" if fault["type"] == "extra_forbidden" else fault["msg"],
+            "detail": _words_for(fault),
         }
-        for fault in error.errors(include_url=False, include_input=False)
+        for fault in listed
     ]
     first = errors[0]
-    return ValidationFailed(f"{first['pointer'] or 'the body'}: {first['detail']}", errors=errors)
+    return ValidationFailed(
+        f"{first['pointer'] or 'the body'}: {first['detail']}",
+        errors=errors,
+        more_errors=len(faults) - len(listed),
+    )
+
+
+_WORDS: Final = {
+    "extra_forbidden": _UNKNOWN_FIELD,
+    **dict.fromkeys(
+        ("model_type", "model_attributes_type", "dataclass_type", "dict_type", "mapping_type"),
+        "write a JSON object",
+    ),
+    **dict.fromkeys(
+        ("list_type", "tuple_type", "set_type", "frozen_set_type"), "write a JSON array"
+    ),
+}
+
+
+def _words_for(fault: Any) -> str:
+    """Say what is wrong to somebody who writes JSON; pydantic speaks of Python's types."""
+    kind = fault["type"]
+    if kind in {"too_short", "too_long"} and isinstance(fault["input"], str):
+        most = fault["ctx"].get("max_length")
+        bound = f"at most {most}" if most is not None else f"at least {fault['ctx']['min_length']}"
+        return f"write {bound} characters, not {len(fault['input'])}"
+    return str(_WORDS.get(kind, fault["msg"]))
 
 
 def _pointer(fault: Any) -> str:
     context = fault.get("ctx") or {}
     parts = [*fault["loc"], *([context["field"]] if "field" in context else [])]
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+    return pointer_of(parts)
+
+
+def pointer_of(parts: Iterable[str | int]) -> str:
+    """Give the RFC 6901 pointer of a path, cut where a name is endless."""
+    text = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+    return (
+        text if len(text) <= MOST_OF_POINTER else f"{text[:MOST_OF_POINTER]}\N{HORIZONTAL ELLIPSIS}"
+    )

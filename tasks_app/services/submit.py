@@ -133,17 +133,21 @@ def _resolved(
 
 def _refuse_all(outcomes: Sequence[object]) -> None:
     faults: list[dict[str, str]] = []
+    more = 0
     for number, one in enumerate(outcomes):
         if isinstance(one, QuotaExceeded):
             raise one
         if isinstance(one, ValidationFailed):
             faults.extend(one.errors)
+            more += one.fields.get("more_errors", 0)
         elif isinstance(one, RequestError):
             pointer = f"/items/{number}"
             faults.append({"pointer": pointer, "code": one.code, "detail": one.detail})
     if faults:
         raise ValidationFailed(
-            f"nothing was stored: {faults[0]['pointer']}: {faults[0]['detail']}", errors=faults
+            f"nothing was stored: {faults[0]['pointer']}: {faults[0]['detail']}",
+            errors=faults,
+            more_errors=more,
         )
 
 

@@ -127,6 +127,7 @@ WITH old AS MATERIALIZED (
     UPDATE taskmill_task t SET
         state = 'queued', attempt_base = t.attempt, rescues = 0, sweeps = 0, hand_backs = 0,
         payload = coalesce(%(payload)s::jsonb, t.payload), frame = NULL,
+        payload_bytes = coalesce(octet_length(%(payload)s::jsonb::text), t.payload_bytes),
         result = NULL, error = NULL, progress = 0, progress_message = '', progress_detail = NULL,
         run_at = taskmill_now(), queued_at = taskmill_now(),
         queue_deadline = taskmill_now() + make_interval(secs => t.queue_timeout),

@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from tasks_app.db import Cursor
+from tasks_app.jsontext import printed_bytes
 from tasks_app.models.task import new_task_id
 from tasks_app.transitions.sql import event
 
@@ -26,7 +27,7 @@ class NewTask:
 
     Attributes:
         payload: JSON values.
-        payload_bytes: of the payload as JSON; counted here.
+        payload_bytes: of the payload as JSON that the store prints; counted here.
         run_at: not before (aware), or None.
         delay_seconds: not before now plus this many seconds of the database clock, or None.
         queue_timeout: seconds it may wait for its first start, counted from when it may start.
@@ -73,7 +74,7 @@ class NewTask:
     like: object = field(default_factory=object, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "payload_bytes", len(orjson.dumps(self.payload)))
+        object.__setattr__(self, "payload_bytes", printed_bytes(orjson.dumps(self.payload)))
 
     def again(
         self, payload: Any, *, metadata: Mapping[str, Any], unique_key: str | None
@@ -84,7 +85,7 @@ class NewTask:
             self.__dict__,
             id=new_task_id(),
             payload=payload,
-            payload_bytes=len(orjson.dumps(payload)),
+            payload_bytes=printed_bytes(orjson.dumps(payload)),
             metadata=metadata,
             unique_key=unique_key,
         )

@@ -291,13 +291,13 @@ def test_paced_retries_are_listed_newest_first_and_are_the_tenant_s_alone(
 @pytest.mark.parametrize(
     ("body", "wrong"),
     [
-        ({"per_second": 1}, []),
+        ({"per_second": 1}, [""]),
         ({"queue": "a"}, ["/per_second"]),
         ({"queue": "a", "per_second": 0}, ["/per_second"]),
         ({"queue": "a", "per_second": 1001}, ["/per_second"]),
         ({"queue": "a", "per_second": 1, "ids": []}, ["/ids"]),
         ({"group_id": "no", "per_second": 1}, ["/group_id"]),
-        ({"queue": "a\x00", "per_second": 1}, []),
+        ({"queue": "a\x00", "per_second": 1}, ["/queue"]),
     ],
 )
 def test_a_paced_retry_needs_a_filter_and_a_pace(api: Api, body: Any, wrong: list[str]) -> None:

@@ -73,16 +73,32 @@ def test_large_tasks_come_fewer_to_a_page_and_none_is_lost(
         assert [task for page in back for task in ids(page)] == wanted[: -len(ids(pages[-1]))]
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "payload"),
+    [
+        ("metadata", {"text": "a" * 60_000}, {}),
+        ("result", {"numbers": [1e308] * 60}, {"text": "a" * 28_000}),
+    ],
+)
+def test_what_is_small_in_the_store_and_large_in_the_answer_counts_as_large(
+    api: Api, tenant: Tenant, place: str, value: Any, payload: Any
+) -> None:
+    made = [_made(tenant, place, value, payload=payload) for _ in range(200)]
+    pages = walk(api, "/tasks?limit=200&sort=created_at", "next")
+    assert len(pages) == 2
+    assert [task for page in pages for task in ids(page)] == made
+
+
 def test_small_tasks_are_as_many_as_the_limit_says(api: Api, tenant: Tenant) -> None:
     made = [str(make_task(tenant)) for _ in range(5)]
     page = api.get("/tasks?limit=5&sort=created_at").json()
     assert (ids(page), page["next"]) == (made, None)
 
 
-def _made(tenant: Tenant, place: str, large: Any) -> str:
-    if place == "payload":
-        return str(make_task(tenant, payload=large))
-    task_id = make_task(tenant)
+def _made(tenant: Tenant, place: str, large: Any, **others: Any) -> str:
+    if place != "result":
+        return str(make_task(tenant, **others | {place: large}))
+    task_id = make_task(tenant, **others)
     drive(task_id, "dispatched")
     result = orjson.dumps(large).decode()
     epoch = claim(task_id)

@@ -95,6 +95,22 @@ def finish(task_id: str) -> None:
     drive(uuid.UUID(task_id), "success")
 
 
+@pytest.mark.parametrize("seconds", ["61", "99999999999999", "9" * 5_000, "0" * 20 + "60"])
+def test_whoever_asks_to_wait_longer_than_one_may_waits_as_long_as_one_may(seconds: str) -> None:
+    task_id = make()
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        headers = {"Prefer": f"wait={seconds}"}
+        poll = asyncio.create_task(client.get(f"/tasks/{task_id}", headers=headers))
+        await until(lambda: poll.done() or waits(1)())
+        await in_thread(finish, task_id)
+        response = await poll
+        assert response.json()["done"] is True
+        assert response.headers["Preference-Applied"] == "wait=60"
+
+    run(scenario)
+
+
 def test_a_long_poll_over_nothing_is_a_304_when_its_time_is_over() -> None:
     task_id = make()
 

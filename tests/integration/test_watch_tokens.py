@@ -46,6 +46,29 @@ def test_a_submission_is_answered_with_a_token_for_its_task_alone() -> None:
     assert call("GET", f"/tasks/{body['id']}", again["watch"]["token"]).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [{"unique": {"key": "k"}}, {"debounce": {"key": "d", "wait": 60, "max_wait": 600}}],
+)
+def test_who_comes_to_an_unfinished_task_may_watch_it_too(rule: dict[str, Any]) -> None:
+    api = Api(make_key())
+    first = api.post("/tasks", {"type": "tests.echo", **rule})
+    again = api.post("/tasks", {"type": "tests.echo", **rule})
+    assert (first.status_code, again.status_code) == (202, 200)
+    path = f"/tasks/{first.json()['id']}"
+    assert call("GET", path, again.json()["watch"]["token"]).status_code == 200
+
+
+def test_a_finished_task_needs_no_token() -> None:
+    api = Api(make_key())
+    asked = {"type": "tests.echo", "unique": {"key": "k", "while": "ttl", "ttl": 60}}
+    first = api.post("/tasks", asked).json()
+    assert api.delete(f"/tasks/{first['id']}").status_code == 200
+    again = api.post("/tasks", asked)
+    assert (again.status_code, again.json()["done"]) == (200, True)
+    assert "watch" not in again.json()
+
+
 def test_a_token_opens_its_task_and_nothing_else() -> None:
     tenant = make_tenant()
     api = Api(make_key(tenant))

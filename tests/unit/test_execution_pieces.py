@@ -112,6 +112,7 @@ def test_an_interrupt_that_came_before_the_handler_started_is_raised_at_its_star
         ({1, 2}, "RESULT_NOT_STORABLE"),
         (2**70, "RESULT_NOT_STORABLE"),
         ("x" * 100, "RESULT_TOO_LARGE"),
+        (1e100, "RESULT_TOO_LARGE"),
     ],
 )
 def test_what_json_or_the_store_cannot_hold_is_refused(value: Any, code: str) -> None:
@@ -174,6 +175,13 @@ def test_chunks_stored_before_are_dropped_when_newer_ones_need_the_room() -> Non
             live = {n: size for n, size in live.items() if n >= chunk.drop_before}
             live[chunk.number] = chunk.size_bytes
             assert sum(live.values()) <= 2_000
+
+
+def test_log_lines_are_as_large_as_the_store_prints_their_numbers() -> None:
+    buffer = LogBuffer(datetime(2026, 1, 1, tzinfo=UTC), 0.0, max_bytes=10_000)
+    for _ in range(100):
+        buffer.add(0.0, LogLine(level="info", message="x", fields={"number": 1e300}))
+    assert 20 < sum(len(chunk) for chunk in lines(buffer)) < 40
 
 
 def test_everything_below_a_process_is_killed_and_reaped() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tasks_app import registry
+from tasks_app.errors import ValidationFailed
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 ORDERS = """
@@ -68,6 +69,17 @@ def test_the_page_on_writing_handlers_holds_working_code(monkeypatch: pytest.Mon
     assert run.result == {"url": "https://files.example/42", "pages": 3}
     assert run.steps == ["load", "upload"]
     assert page.own.kind == "custom"
+
+
+def test_the_page_says_how_a_payload_is_read_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = module(monkeypatch, "page_on_strictness", "\n".join(blocks("write-a-handler.md")))
+    for lax in ("42", 42.0, 42):
+        assert page.render_report.test_run({"report_id": lax, "unknown": 1}).state == "success"
+    account = "01a2217e-6e5e-7714-9dfd-5eacf88d0280"
+    assert page.transfer.test_run({"account": account, "cents": 1}).state == "success"
+    for wrong in ({"cents": "1"}, {"cents": True}, {"cents": 1, "cent": 1}):
+        with pytest.raises(ValidationFailed):
+            page.transfer.test_run({"account": account} | wrong)
 
 
 def test_the_page_on_tests_holds_tests_that_pass(
