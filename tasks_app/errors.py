@@ -109,6 +109,16 @@ class QueueNotFound(RequestError):
     http_status = 404
 
 
+class TooManyQueues(RequestError):
+    """No submission makes another queue: there are as many as allowed. An operator can make it.
+
+    Fields: `queue`, `limit`.
+    """
+
+    code = "too_many_queues"
+    http_status = 422
+
+
 class QueueExists(RequestError):
     """There is a queue of this name already; change it with PATCH."""
 

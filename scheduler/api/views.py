@@ -37,7 +37,7 @@ from scheduler.errors import (
     ScheduleReadOnly,
 )
 from scheduler.selectors import find_schedule, firings_of, list_schedules
-from tasks_app.public import DuplicateTask, UnknownTaskType
+from tasks_app.public import DuplicateTask, TooManyQueues, UnknownTaskType
 from tasks_app.rest import (
     PAGE_PARAMETERS,
     ApiView,
@@ -125,7 +125,7 @@ class Schedules(ApiView):
             ),
             body=NewSchedule,
             replies={201: Reply(description="It is made.", model=ScheduleShown)},
-            problems=(UnknownTaskType, ScheduleExists, InvalidRule),
+            problems=(UnknownTaskType, ScheduleExists, InvalidRule, TooManyQueues),
         ),
     }
 
@@ -179,7 +179,13 @@ class ScheduleDetail(ScheduleView):
             is_body_required=False,
             media_types=("application/merge-patch+json", "application/json"),
             replies={200: Reply(description="The schedule as it is now.", model=ScheduleShown)},
-            problems=(ScheduleNotFound, UnknownTaskType, ScheduleReadOnly, InvalidRule),
+            problems=(
+                ScheduleNotFound,
+                UnknownTaskType,
+                ScheduleReadOnly,
+                InvalidRule,
+                TooManyQueues,
+            ),
         ),
         "DELETE": Operation(
             name="delete_schedule",
@@ -227,7 +233,7 @@ class ScheduleRun(ScheduleView):
                     description="The task is submitted.", model=StartedTask, headers=("Location",)
                 )
             },
-            problems=(ScheduleNotFound, UnknownTaskType, DuplicateTask),
+            problems=(ScheduleNotFound, UnknownTaskType, DuplicateTask, TooManyQueues),
         )
     }
 

@@ -13,7 +13,7 @@ from tasks_app.api.operation import Operation, Reply
 from tasks_app.api.submissions import origin_of
 from tasks_app.api.views import ApiView
 from tasks_app.conf import conf
-from tasks_app.errors import QuotaExceeded, RequestError
+from tasks_app.errors import QuotaExceeded, RequestError, TooManyQueues
 from tasks_app.services.admission import Submitted
 from tasks_app.services.json_values import invalid, validation_failed
 from tasks_app.services.submission import Strict, Submission, read_submission
@@ -63,7 +63,7 @@ class BulkSubmission(IdempotentPost, ApiView):
                     headers=("Idempotency-Replayed",),
                 ),
             },
-            problems=(QuotaExceeded,),
+            problems=(QuotaExceeded, TooManyQueues),
         )
     }
     max_body_bytes = BULK_BODY_BYTES

@@ -28,7 +28,13 @@ from tasks_app.api.task_lists import TaskListing
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.waiting import Wait
 from tasks_app.api.waiting_views import POLL_SECONDS, WaitingResponse, WaitingView, preferred_wait
-from tasks_app.errors import DuplicateTask, QuotaExceeded, UnknownTaskType, ValidationFailed
+from tasks_app.errors import (
+    DuplicateTask,
+    QuotaExceeded,
+    TooManyQueues,
+    UnknownTaskType,
+    ValidationFailed,
+)
 from tasks_app.selectors import find_task, task_object
 from tasks_app.selectors.rows import task_row
 from tasks_app.selectors.task_object import API_ROOT
@@ -165,7 +171,7 @@ class TaskCollection(SubmittingView, TaskListing):
             body=Submission,
             headers=SUBMISSION_HEADERS,
             replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
-            problems=(UnknownTaskType, DuplicateTask, QuotaExceeded),
+            problems=(UnknownTaskType, DuplicateTask, QuotaExceeded, TooManyQueues),
         ),
     }
 
@@ -202,7 +208,7 @@ class TypedSubmission(SubmittingView):
             query=tuple(option_parameters()),
             headers=SUBMISSION_HEADERS,
             replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
-            problems=(QuotaExceeded,),
+            problems=(QuotaExceeded, TooManyQueues),
         )
     }
 
@@ -246,7 +252,7 @@ class TaskRerun(SubmittingView, TaskView):
             is_body_required=False,
             headers=SUBMISSION_HEADERS,
             replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
-            problems=(UnknownTaskType, QuotaExceeded),
+            problems=(UnknownTaskType, QuotaExceeded, TooManyQueues),
         )
     }
 

@@ -18,7 +18,13 @@ from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait
 from tasks_app.api.waiting_views import WaitingResponse, WaitingView, preferred_wait
 from tasks_app.api.waiting_views import show as show_task
-from tasks_app.errors import DuplicateTask, StateConflict, TaskNotFound, UnknownTaskType
+from tasks_app.errors import (
+    DuplicateTask,
+    StateConflict,
+    TaskNotFound,
+    TooManyQueues,
+    UnknownTaskType,
+)
 from tasks_app.selectors import find_task
 from tasks_app.selectors.shapes import Task
 from tasks_app.selectors.task_object import API_ROOT
@@ -150,7 +156,7 @@ class TaskDetail(TaskCancelling, WaitingView):
             media_types=("application/merge-patch+json", "application/json"),
             headers=("If-Match",),
             replies={200: Reply(description="The task as it is now.", model=Task, headers=_SHOWN)},
-            problems=(StateConflict,),
+            problems=(StateConflict, TooManyQueues),
         ),
         "DELETE": cancelling("delete_task"),
     }

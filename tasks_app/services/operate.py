@@ -6,13 +6,15 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
-from django.db import connection
+from django.db import connection, transaction
 from pydantic import ConfigDict, ValidationError
 
 from tasks_app.errors import PreconditionFailed, StateConflict
 from tasks_app.selectors import find_task
+from tasks_app.selectors.queues import queues_unknown
 from tasks_app.services.caller import Caller
 from tasks_app.services.json_values import invalid, json_size, validation_failed
+from tasks_app.services.new_queues import make_new_queues
 from tasks_app.services.submission import (
     MAX_METADATA_BYTES,
     Instant,
@@ -80,6 +82,7 @@ def revise_task(
         TaskNotFound: no such task of this tenant.
         PreconditionFailed: it has another version; `version` names it.
         StateConflict: it does not wait any more.
+        TooManyQueues: the queue is not there, and no more are made.
 
     Concurrency: metadata is merged with the version that was read, and again where another
     change came first.
@@ -110,7 +113,9 @@ def _revise(
         values["tags"] = []
     if values.get("run_at", "") is None:
         values["run_at"] = row["created_at"]
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        if values.get("queue", row["queue"]) != row["queue"]:
+            _enter_queue(values["queue"])
         changed = revise(
             cursor,
             tenant_id=caller.tenant_id,
@@ -120,6 +125,12 @@ def _revise(
             actor=caller.actor,
         )
     return changed is not None
+
+
+def _enter_queue(name: str) -> None:
+    """See that a queue is there for a task that moves to it, as for a submission."""
+    for refusal in make_new_queues(queues_unknown([name])).values():
+        raise refusal
 
 
 def _merged_metadata(stored: Mapping[str, Any], patch: Mapping[str, Any] | None) -> Any:
