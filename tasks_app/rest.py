@@ -8,6 +8,7 @@ and raises errors of `tasks_app.errors`; its routes are included in `config/urls
 from tasks_app.api.authentication import WatchAuthentication
 from tasks_app.api.bodies import read_body
 from tasks_app.api.failures import authenticated
+from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pages import readers_only
 from tasks_app.api.pagination import (
@@ -26,8 +27,10 @@ from tasks_app.services.submission import Instant, Strict, SubmissionOptions, Ta
 
 __all__ = [
     "PAGE_PARAMETERS",
+    "Answer",
     "ApiView",
     "Event",
+    "IdempotentPost",
     "Instant",
     "Operation",
     "Parameter",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any, Final
 
 from rest_framework.request import Request
@@ -32,7 +33,9 @@ from tasks_app.platform import ScopeMissing, check_event_scopes, is_task_of
 from tasks_app.public import TaskNotFound
 from tasks_app.rest import (
     PAGE_PARAMETERS,
+    Answer,
     ApiView,
+    IdempotentPost,
     Operation,
     Parameter,
     Reply,
@@ -86,7 +89,7 @@ class WebhookView(ApiView):
         return services.find_endpoint(caller=self.caller, endpoint_id=endpoint_id).id
 
 
-class Webhooks(ApiView):
+class Webhooks(IdempotentPost, ApiView):
     """`/webhooks`."""
 
     scopes = {"GET": SCOPE, "POST": SCOPE}
@@ -105,11 +108,18 @@ class Webhooks(ApiView):
             summary="Make an endpoint",
             description=(
                 "It gets the events from now on, signed as Standard Webhooks. The secret is in"
-                " this answer alone."
+                " this answer alone, and in replays of it."
             ),
             body=NewWebhook,
-            replies={201: Reply(description="It is made.", model=WebhookWithSecret)},
-            problems=(ScopeMissing,),
+            headers=("Idempotency-Key",),
+            replies={
+                201: Reply(
+                    description="It is made.",
+                    model=WebhookWithSecret,
+                    headers=("Idempotency-Replayed",),
+                )
+            },
+            problems=(ScopeMissing, NotFound),
         ),
     }
 
@@ -126,13 +136,23 @@ class Webhooks(ApiView):
         shown, links = page_of(request, tenant_id, page, rows, lambda row: (row.id,))
         return Response({"results": [webhook_object(row) for row in shown], **links})
 
-    def post(self, request: Request) -> Response:
-        """Make an endpoint and show its secret."""
+    def carry_out(self, request: Request, **_: Any) -> Answer:
+        """Make an endpoint."""
         body = read_body(NewWebhook, request)
         check_event_scopes(self.principal, body.types)
         wish = services.EndpointWish(**body.model_dump())
-        endpoint, secret = services.create_endpoint(caller=self.caller, wish=wish)
-        return Response(webhook_object(endpoint) | {"secret": secret}, status=201)
+        endpoint = services.create_endpoint(caller=self.caller, wish=wish)
+        return Answer(status=201, body=webhook_object(endpoint))
+
+    def respond(self, request: Request, answer: Answer) -> Response:
+        """Show it with its secret, which is never remembered with the answer of a key.
+
+        Raises:
+            NotFound: a replay, and it was deleted meanwhile.
+        """
+        endpoint_id = uuid.UUID(str(answer.body["id"]))
+        secret = services.secret_of(caller=self.caller, endpoint_id=endpoint_id)
+        return super().respond(request, replace(answer, body=answer.body | {"secret": secret}))
 
 
 class WebhookDetail(WebhookView):
@@ -346,7 +366,7 @@ def _detail(row: WebhookDelivery) -> dict[str, Any]:
     }
 
 
-class DeliveryResend(WebhookView):
+class DeliveryResend(IdempotentPost, WebhookView):
     """`POST /deliveries/{id}/resend`."""
 
     scopes = {"POST": SCOPE}
@@ -359,18 +379,25 @@ class DeliveryResend(WebhookView):
             path=(DELIVERY_ID,),
             body=NoFields,
             is_body_required=False,
-            replies={202: Reply(description="It is queued.", model=WebhookDeliveryShown)},
+            headers=("Idempotency-Key",),
+            replies={
+                202: Reply(
+                    description="It is queued.",
+                    model=WebhookDeliveryShown,
+                    headers=("Idempotency-Replayed",),
+                )
+            },
             problems=(NotFound, StateConflict),
         )
     }
 
-    def post(self, request: Request, **_: Any) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Queue the delivery again."""
         delivery_id = self.id_of("delivery_id")
         services.find_delivery(caller=self.caller, delivery_id=delivery_id)
         read_body(NoFields, request)
         found = services.resend(caller=self.caller, delivery_id=delivery_id)
-        return Response(delivery_object(found), status=202)
+        return Answer(status=202, body=delivery_object(found))
 
 
 class TaskWebhooks(TaskView):

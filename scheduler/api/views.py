@@ -40,7 +40,9 @@ from scheduler.selectors import find_schedule, firings_of, list_schedules
 from tasks_app.public import DuplicateTask, TooManyQueues, UnknownTaskType
 from tasks_app.rest import (
     PAGE_PARAMETERS,
+    Answer,
     ApiView,
+    IdempotentPost,
     Operation,
     Parameter,
     Reply,
@@ -89,7 +91,7 @@ def _choice(request: Request, name: str, known: list[str]) -> str:
     return value
 
 
-class Schedules(ApiView):
+class Schedules(IdempotentPost, ApiView):
     """`/schedules`."""
 
     scopes = {"GET": SCOPE, "POST": SCOPE}
@@ -124,7 +126,14 @@ class Schedules(ApiView):
                 " overlapping ones."
             ),
             body=NewSchedule,
-            replies={201: Reply(description="It is made.", model=ScheduleShown)},
+            headers=("Idempotency-Key",),
+            replies={
+                201: Reply(
+                    description="It is made.",
+                    model=ScheduleShown,
+                    headers=("Idempotency-Replayed",),
+                )
+            },
             problems=(UnknownTaskType, ScheduleExists, InvalidRule, TooManyQueues),
         ),
     }
@@ -145,11 +154,11 @@ class Schedules(ApiView):
         shown, links = page_of(request, tenant_id, page, rows, lambda row: (row.key,))
         return Response({"results": [schedule_object(row) for row in shown], **links})
 
-    def post(self, request: Request) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Make a schedule."""
         body = read_body(NewSchedule, request)
         made = services.create_schedule(caller=self.caller, wanted=body.wanted())
-        return Response(schedule_object(made), status=201)
+        return Answer(status=201, body=schedule_object(made))
 
 
 class ScheduleDetail(ScheduleView):
@@ -215,7 +224,7 @@ class ScheduleDetail(ScheduleView):
         return Response(status=204)
 
 
-class ScheduleRun(ScheduleView):
+class ScheduleRun(IdempotentPost, ScheduleView):
     """`POST /schedules/{id}/run`."""
 
     scopes = {"POST": SCOPE}
@@ -228,16 +237,19 @@ class ScheduleRun(ScheduleView):
             path=(SCHEDULE_ID,),
             body=NoFields,
             is_body_required=False,
+            headers=("Idempotency-Key",),
             replies={
                 202: Reply(
-                    description="The task is submitted.", model=StartedTask, headers=("Location",)
+                    description="The task is submitted.",
+                    model=StartedTask,
+                    headers=("Location", "Idempotency-Replayed"),
                 )
             },
             problems=(ScheduleNotFound, UnknownTaskType, DuplicateTask, TooManyQueues),
         )
     }
 
-    def post(self, request: Request, **_: Any) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Start a task."""
         schedule_id = find_schedule(
             tenant_id=self.caller.tenant_id, schedule_id=self.schedule_id
@@ -245,7 +257,7 @@ class ScheduleRun(ScheduleView):
         read_body(NoFields, request)
         task_id = operating.run_now(caller=self.caller, schedule_id=schedule_id)
         location = {"Location": request.build_absolute_uri(f"/api/v1/tasks/{task_id}")}
-        return Response({"task_id": task_id}, status=202, headers=location)
+        return Answer(status=202, body={"task_id": task_id}, headers=location)
 
 
 class SchedulePause(ScheduleView):

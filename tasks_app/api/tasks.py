@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from tasks_app.api.authentication import WatchAuthentication
 from tasks_app.api.bodies import read_body
+from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import WATCH_TOKEN, Operation, Reply
 from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait
@@ -224,7 +225,7 @@ class RetryBody(Strict):
     payload: Any = None
 
 
-class TaskRetry(TaskView):
+class TaskRetry(IdempotentPost, TaskView):
     """`POST /tasks/{id}/retry`: the same task, attempts granted anew."""
 
     scopes = {"POST": "tasks:submit"}
@@ -239,16 +240,23 @@ class TaskRetry(TaskView):
             ),
             body=RetryBody,
             is_body_required=False,
+            headers=("Idempotency-Key",),
             replies={
-                202: Reply(description="It is queued.", model=Task, headers=("Location", *_SHOWN))
+                202: Reply(
+                    description="It is queued.",
+                    model=Task,
+                    headers=("Location", "Idempotency-Replayed", *_SHOWN),
+                )
             },
             problems=(StateConflict, DuplicateTask, UnknownTaskType),
         )
     }
 
-    def post(self, request: Request, **_: Any) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Queue a task that did not succeed once more."""
         body = read_body(RetryBody, request)
         payload = body.payload if "payload" in body.model_fields_set else UNSET
         retry_task(caller=self.caller, task_id=self.task_id, payload=payload)
-        return self.task_response(202)
+        shown = self.task_response(202)
+        headers = {name: shown[name] for name in ("Location", *_SHOWN)}
+        return Answer(status=202, body=shown.data, headers=headers)
