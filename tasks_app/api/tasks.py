@@ -21,6 +21,7 @@ from tasks_app.api.waiting_views import WaitingResponse, WaitingView, preferred_
 from tasks_app.api.waiting_views import show as show_task
 from tasks_app.errors import (
     DuplicateTask,
+    QuotaExceeded,
     StateConflict,
     TaskNotFound,
     TooManyQueues,
@@ -157,7 +158,7 @@ class TaskDetail(TaskCancelling, WaitingView):
             media_types=("application/merge-patch+json", "application/json"),
             headers=("If-Match",),
             replies={200: Reply(description="The task as it is now.", model=Task, headers=_SHOWN)},
-            problems=(StateConflict, TooManyQueues),
+            problems=(StateConflict, QuotaExceeded, TooManyQueues),
         ),
         "DELETE": cancelling("delete_task"),
     }

@@ -15,6 +15,7 @@ from tasks_app.selectors.queues import queues_unknown
 from tasks_app.services.caller import Caller
 from tasks_app.services.json_values import invalid, json_size, validation_failed
 from tasks_app.services.new_queues import make_new_queues
+from tasks_app.services.quotas import enter_queue
 from tasks_app.services.submission import (
     MAX_METADATA_BYTES,
     Instant,
@@ -83,6 +84,7 @@ def revise_task(
         PreconditionFailed: it has another version; `version` names it.
         StateConflict: it does not wait any more.
         TooManyQueues: the queue is not there, and no more are made.
+        QuotaExceeded: the queue has no room.
 
     Concurrency: metadata is merged with the version that was read, and again where another
     change came first.
@@ -115,7 +117,7 @@ def _revise(
         values["run_at"] = row["created_at"]
     with transaction.atomic(), connection.cursor() as cursor:
         if values.get("queue", row["queue"]) != row["queue"]:
-            _enter_queue(values["queue"])
+            _enter_queue(row["id"], values["queue"])
         changed = revise(
             cursor,
             tenant_id=caller.tenant_id,
@@ -124,13 +126,16 @@ def _revise(
             changes=values,
             actor=caller.actor,
         )
+        if changed is None:
+            transaction.set_rollback(True)
     return changed is not None
 
 
-def _enter_queue(name: str) -> None:
-    """See that a queue is there for a task that moves to it, as for a submission."""
+def _enter_queue(task_id: uuid.UUID, name: str) -> None:
+    """See that a queue is there and has room for a task that moves to it, as for a submission."""
     for refusal in make_new_queues(queues_unknown([name])).values():
         raise refusal
+    enter_queue(task_id=task_id, queue=name)
 
 
 def _merged_metadata(stored: Mapping[str, Any], patch: Mapping[str, Any] | None) -> Any:

@@ -42,7 +42,7 @@ def caller(tenant: Tenant) -> Caller:
 NAMES = """CancelAnswer DuplicateTask ErrorInfo EventType Handler LeaseLost NotFinished
 PayloadTooLarge Permanent ProcessTimeout QuotaExceeded RequestError Retry RetryLater State
 StateConflict Status TaskCancelled TaskContext TaskHandle TaskNotFound TaskTooDeep TaskmillError
-TooManyChildren UnknownTaskType ValidationFailed cancel current_task get_task handler retry
+TooManyChildren TooManyQueues UnknownTaskType ValidationFailed cancel current_task get_task handler retry
 submit"""
 
 
