@@ -17,6 +17,7 @@ from tasks_app.api.bodies import read_body
 from tasks_app.api.gathering import ApplyingResponse
 from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import (
+    COPY_ACCEPTED,
     SUBMISSION_HEADERS,
     TASK_ACCEPTED,
     TASK_AT_ONCE,
@@ -37,7 +38,7 @@ from tasks_app.errors import (
 )
 from tasks_app.selectors import find_task, task_object
 from tasks_app.selectors.rows import task_row
-from tasks_app.selectors.task_object import API_ROOT
+from tasks_app.selectors.task_object import API_ROOT, task_receipt
 from tasks_app.services.admission import Applicant, Submitted
 from tasks_app.services.defaults import Origin
 from tasks_app.services.submission import (
@@ -66,10 +67,12 @@ class SubmittingView(IdempotentPost, WaitingView):
 
     Attributes:
         is_gathering: whether those that come together may be carried out together.
+        is_copying: whether the new task holds what another one does.
     """
 
     scopes = {"POST": "tasks:submit"}
     is_gathering = True
+    is_copying = False
 
     def submission(self, request: Request, **kwargs: Any) -> Submission:
         """Give what is submitted."""
@@ -126,9 +129,14 @@ class SubmittingView(IdempotentPost, WaitingView):
     def respond(self, request: Request, answer: Answer) -> Response:
         """Answer at once, or when the task is finished where the client prefers to wait."""
         body = answer.body
-        if answer.status == 202:  # noqa: PLR2004 - HTTP status
+        is_others = self.is_copying or answer.status != 202  # noqa: PLR2004 - HTTP status
+        is_receipt = is_others and not self.is_reader
+        if is_receipt:
+            body = task_receipt(body)
+        elif answer.status == 202:  # noqa: PLR2004 - as above
             body = body | {"watch": self._watch(body["id"])}
         response = WaitingResponse(body, status=answer.status, headers=dict(answer.headers))
+        response.is_receipt = is_receipt
         if answer.is_replayed:
             response["Idempotency-Replayed"] = "true"
         response["ETag"] = f'"{answer.body["version"]}"'
@@ -242,6 +250,7 @@ class TaskRerun(SubmittingView, TaskView):
 
     scopes = {"POST": "tasks:submit"}
     is_gathering = False
+    is_copying = True
     operations = {
         "POST": Operation(
             name="rerun_task",
@@ -251,7 +260,7 @@ class TaskRerun(SubmittingView, TaskView):
             body=RerunBody,
             is_body_required=False,
             headers=SUBMISSION_HEADERS,
-            replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
+            replies={202: COPY_ACCEPTED, 200: TASK_AT_ONCE},
             problems=(UnknownTaskType, QuotaExceeded, TooManyQueues),
         )
     }

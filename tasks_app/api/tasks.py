@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -28,8 +29,8 @@ from tasks_app.errors import (
     UnknownTaskType,
 )
 from tasks_app.selectors import find_task
-from tasks_app.selectors.shapes import Task
-from tasks_app.selectors.task_object import API_ROOT
+from tasks_app.selectors.shapes import ShownTask, Task
+from tasks_app.selectors.task_object import API_ROOT, task_receipt
 from tasks_app.services.cancel import cancel_task
 from tasks_app.services.operate import Changes, read_changes, revise_task
 from tasks_app.services.redrive import retry_task
@@ -70,9 +71,10 @@ class TaskView(ApiView):
         return task_id
 
     def task_response(self, status: int) -> Response:
-        """Answer with the task as it is now."""
+        """Answer with the task as it is now, or a receipt where the key may not read it."""
         row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id, is_shown=True)
         response = WaitingResponse(status=status)
+        response.is_receipt = not self.is_reader
         show_task(response, row)
         if status == 202:  # noqa: PLR2004 - HTTP status
             response["Location"] = f"{API_ROOT}/tasks/{row['id']}"
@@ -98,8 +100,10 @@ def cancelling(name: str) -> Operation:
         body=CancelBody,
         is_body_required=False,
         replies={
-            200: Reply(description="It will not run again.", model=Task, headers=_SHOWN),
-            202: Reply(description="Its worker is asked to stop it.", model=Task, headers=asked),
+            200: Reply(description="It will not run again.", model=ShownTask, headers=_SHOWN),
+            202: Reply(
+                description="Its worker is asked to stop it.", model=ShownTask, headers=asked
+            ),
         },
         problems=(StateConflict,),
     )
@@ -157,7 +161,9 @@ class TaskDetail(TaskCancelling, WaitingView):
             is_body_required=False,
             media_types=("application/merge-patch+json", "application/json"),
             headers=("If-Match",),
-            replies={200: Reply(description="The task as it is now.", model=Task, headers=_SHOWN)},
+            replies={
+                200: Reply(description="The task as it is now.", model=ShownTask, headers=_SHOWN)
+            },
             problems=(StateConflict, QuotaExceeded, TooManyQueues),
         ),
         "DELETE": cancelling("delete_task"),
@@ -245,7 +251,7 @@ class TaskRetry(IdempotentPost, TaskView):
             replies={
                 202: Reply(
                     description="It is queued.",
-                    model=Task,
+                    model=ShownTask,
                     headers=("Location", "Idempotency-Replayed", *_SHOWN),
                 )
             },
@@ -258,6 +264,14 @@ class TaskRetry(IdempotentPost, TaskView):
         body = read_body(RetryBody, request)
         payload = body.payload if "payload" in body.model_fields_set else UNSET
         retry_task(caller=self.caller, task_id=self.task_id, payload=payload)
-        shown = self.task_response(202)
-        headers = {name: shown[name] for name in ("Location", *_SHOWN)}
+        shown = WaitingResponse()
+        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id, is_shown=True)
+        show_task(shown, row)
+        headers = {name: shown[name] for name in _SHOWN}
+        headers["Location"] = f"{API_ROOT}/tasks/{row['id']}"
         return Answer(status=202, body=shown.data, headers=headers)
+
+    def respond(self, request: Request, answer: Answer) -> Response:
+        """Show the task, or a receipt where the key may not read it."""
+        body = answer.body if self.is_reader else task_receipt(answer.body)
+        return super().respond(request, replace(answer, body=body))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 from tasks_app.events import EventType, PlatformEventType
 from tasks_app.states import State, Status
@@ -186,6 +186,23 @@ class Task(BaseModel):
     links: TaskLinks
 
 
+class TaskReceipt(BaseModel):
+    """What became of a task, for a key that may act on it and not read it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: uuid.UUID
+    status: Status
+    state: State
+    done: bool
+    version: int
+    links: TaskLinks
+
+
+class ShownTask(RootModel[Task | TaskReceipt]):
+    """The task; a receipt where the key lacks the scope `tasks:read`."""
+
+
 class WatchToken(BaseModel):
     """A short-lived, read-only token for one task or one tag, safe in a browser."""
 
@@ -199,6 +216,10 @@ class AcceptedTask(Task):
     """A task as submitted, and a token to watch it with."""
 
     watch: WatchToken
+
+
+class AcceptedCopy(RootModel[AcceptedTask | TaskReceipt]):
+    """The new task; a receipt where the key lacks the scope `tasks:read`."""
 
 
 class EventData(BaseModel):
