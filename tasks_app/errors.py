@@ -95,6 +95,13 @@ class TaskNotFound(RequestError):
     http_status = 404
 
 
+class TaskPurged(TaskNotFound):
+    """The task has finished and was purged, by its retention or by hand; it does not come back."""
+
+    code = "task_purged"
+    http_status = 410
+
+
 class NotFound(RequestError):
     """There is nothing at this address."""
 

@@ -29,8 +29,7 @@ from notifications.webhooks.shapes import (
     webhook_object,
 )
 from tasks_app.errors import NotFound, StateConflict, ValidationFailed
-from tasks_app.platform import ScopeMissing, check_event_scopes, is_task_of
-from tasks_app.public import TaskNotFound
+from tasks_app.platform import ScopeMissing, check_event_scopes, check_task_of
 from tasks_app.rest import (
     PAGE_PARAMETERS,
     Answer,
@@ -422,8 +421,7 @@ class TaskWebhooks(TaskView):
     def post(self, request: Request, **_: Any) -> Response:
         """Add an address to the task."""
         task_id = self.task_id
-        if not is_task_of(tenant_id=self.caller.tenant_id, task_id=task_id):
-            raise TaskNotFound
+        check_task_of(tenant_id=self.caller.tenant_id, task_id=task_id)
         body = read_body(NewTaskWebhook, request)
         url = services.add_receiver(caller=self.caller, task_id=task_id, url=body.url)
         return Response({"task_id": task_id, "url": url}, status=201)

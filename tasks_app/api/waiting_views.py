@@ -106,6 +106,8 @@ def _settled(request: HttpRequest, response: WaitingResponse, wait: Wait) -> Htt
     try:
         row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id, is_shown=True)
     except TaskNotFound as error:
+        if request.method != "GET":  # the remembered answer of a key, and the task was purged since
+            return response
         return problem_response(error, request)
     response["Preference-Applied"] = f"wait={int(wait.seconds)}"
     if response.status_code != ACCEPTED or row["state"] in FINISHED:
