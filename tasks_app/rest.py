@@ -18,6 +18,7 @@ from tasks_app.api.pagination import (
     read_page_request,
     read_text,
 )
+from tasks_app.api.permissions import check_task_type
 from tasks_app.api.problems import problem_body, problem_headers
 from tasks_app.api.renderers import to_json
 from tasks_app.api.tasks import TaskView
@@ -45,6 +46,7 @@ __all__ = [
     "Url",
     "WatchAuthentication",
     "authenticated",
+    "check_task_type",
     "invalid_parameter",
     "page_of",
     "problem_body",

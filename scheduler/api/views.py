@@ -46,6 +46,7 @@ from tasks_app.rest import (
     Operation,
     Parameter,
     Reply,
+    check_task_type,
     invalid_parameter,
     page_of,
     read_body,
@@ -157,6 +158,7 @@ class Schedules(IdempotentPost, ApiView):
     def carry_out(self, request: Request, **_: Any) -> Answer:
         """Make a schedule."""
         body = read_body(NewSchedule, request)
+        check_task_type(self.principal, body.type)
         made = services.create_schedule(caller=self.caller, wanted=body.wanted())
         return Answer(status=201, body=schedule_object(made))
 
@@ -215,6 +217,7 @@ class ScheduleDetail(ScheduleView):
         """Change what the body names."""
         found = find_schedule(tenant_id=self.caller.tenant_id, schedule_id=self.schedule_id)
         changes = read_body(ScheduleChanges, request).changes(services.wanted_of(found))
+        check_task_type(self.principal, changes.get("task_type", ""))
         services.update_schedule(caller=self.caller, schedule_id=found.id, changes=changes)
         return self.show()
 

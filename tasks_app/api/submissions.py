@@ -25,6 +25,7 @@ from tasks_app.api.operation import (
     Parameter,
 )
 from tasks_app.api.pagination import invalid_parameter
+from tasks_app.api.permissions import check_task_type
 from tasks_app.api.task_lists import TaskListing
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.waiting import Wait
@@ -102,9 +103,11 @@ class SubmittingView(IdempotentPost, WaitingView):
 
     def applicant(self, request: Request, **kwargs: Any) -> Applicant:
         """Give the task that asks for admission."""
+        submission = self.submission(request, **kwargs)
+        check_task_type(self.principal, submission.type)
         return applicant_of(
             caller=self.caller,
-            submission=self.submission(request, **kwargs),
+            submission=submission,
             origin=awaited_origin_of(request),
         )
 
@@ -268,6 +271,8 @@ class TaskRerun(SubmittingView, TaskView):
     def carry_out(self, request: Request, **_: Any) -> Answer:
         """Submit the copy."""
         body = read_body(RerunBody, request)
+        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id, is_shown=True)
+        check_task_type(self.principal, row["type"])
         submitted = rerun_task(
             caller=self.caller,
             task_id=self.task_id,
