@@ -16,6 +16,7 @@ from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.db import Cursor, rows_as_dicts
 from tasks_app.registry import QUEUE_PATTERN, known_queues
+from tasks_app.selectors.actors import actor_shown
 from tasks_app.selectors.parts import AT_REST, IS_UNDER_WAY
 from tasks_app.selectors.rows import decoded
 from tasks_app.selectors.statistics import each_state
@@ -249,6 +250,7 @@ def queues_shown(*, tenant_id: int, names: Sequence[str]) -> list[dict[str, Any]
     for row in rows:
         mine = ready[row["name"]]
         row["retry"] = decoded(row["retry"])
+        row["paused_by"] = actor_shown(row["paused_by"], tenant_id=tenant_id)
         counts = {one["state"]: one["number"] for one in late if one["queue"] == row["name"]}
         counts |= {"queued": mine["ready"], "dispatched": mine["dispatched"]}
         row["counts"] = {state: counts[state] for state in State if counts.get(state)}

@@ -33,7 +33,7 @@ class QueuePaused(BaseModel):
 
     reason: Literal["queue_paused"]
     queue: str
-    by: str = Field(description="Who paused it.")
+    by: str = Field(description="Who paused it; `api` for a key of another tenant.")
     since: AwareDatetime
     pause_reason: str = Field(description="Why; empty where nothing was said.")
 
