@@ -11,7 +11,12 @@ from rest_framework.response import Response
 
 from notifications.models import WebhookDelivery
 from notifications.webhooks import services
-from notifications.webhooks.selectors import deliveries_listed, endpoints_listed, tries_of
+from notifications.webhooks.selectors import (
+    deliveries_listed,
+    endpoints_listed,
+    task_deliveries_listed,
+    tries_of,
+)
 from notifications.webhooks.shapes import (
     NewTaskWebhook,
     NewWebhook,
@@ -425,3 +430,37 @@ class TaskWebhooks(TaskView):
         body = read_body(NewTaskWebhook, request)
         url = services.add_receiver(caller=self.caller, task_id=task_id, url=body.url)
         return Response({"task_id": task_id, "url": url}, status=201)
+
+
+class TaskDeliveries(TaskView):
+    """`GET /tasks/{id}/deliveries`."""
+
+    scopes = {"GET": SCOPE}
+    operations = {
+        "GET": Operation(
+            name="list_task_deliveries",
+            tag=TAG,
+            summary="List what was sent about a task",
+            description=(
+                "To addresses of its own (`webhook_url`, `/tasks/{id}/webhooks`) and to endpoints,"
+                " newest first; settled ones are kept for 30 days."
+            ),
+            query=PAGE_PARAMETERS,
+            replies={200: Reply(description="A page.", model=WebhookDeliveryList)},
+        )
+    }
+
+    def get(self, request: Request, **_: Any) -> Response:
+        """List the task's deliveries."""
+        task_id, tenant_id = self.task_id, self.caller.tenant_id
+        check_task_of(tenant_id=tenant_id, task_id=task_id)
+        page = read_page_request(request, tenant_id)
+        rows = task_deliveries_listed(
+            tenant_id=tenant_id,
+            task_id=task_id,
+            most=page.limit + 1,
+            position=None if page.position is None else uuid.UUID(page.position[0]),
+            is_backward=page.is_backward,
+        )
+        shown, links = page_of(request, tenant_id, page, rows, lambda row: (row.id,))
+        return Response({"results": [delivery_object(row) for row in shown], **links})
