@@ -24,8 +24,9 @@ from tasks_app.api.throttling import request_limiter
 
 OF_USER_FROM_ADDRESS: Final = limits.parse("10 per 5 minutes")
 FROM_ADDRESS: Final = limits.parse("100 per 5 minutes")
-OF_USER: Final = limits.parse("300 per hour")
-"""From all addresses; wide, since whoever knows a name can use it up."""
+OF_USER: Final = limits.parse("150 per hour")
+"""From all addresses; wide, since whoever knows a name can use it up. Below 200, or the limiter
+takes attempts by the block and loses the rest of it."""
 
 
 class LoginForm(AdminAuthenticationForm):

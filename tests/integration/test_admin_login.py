@@ -113,3 +113,11 @@ def test_no_header_makes_one_client_many(believed: str, forged: str, valkey: Any
             for number in range(31)
         ]
     assert statuses == [401] * 30 + [429]
+
+
+def test_each_attempt_counts_once_whenever_it_comes() -> None:
+    """Windows of more would be taken by the block, and its rest lost after a second."""
+    from config import console
+
+    assert {one.amount // 100 for one in (console.OF_USER, console.FROM_ADDRESS)} == {1}
+    assert console.OF_USER_FROM_ADDRESS.amount < 200
