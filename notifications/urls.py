@@ -29,6 +29,7 @@ webhook_routes: list[URLPattern | URLResolver] = [
         name="delivery-resend",
     ),
     path("tasks/<str:task_id>/webhooks", views.TaskWebhooks.as_view(), name="task-webhooks"),
+    path("tasks/<str:task_id>/deliveries", views.TaskDeliveries.as_view(), name="task-deliveries"),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -1,7 +1,8 @@
 """The system schedules: task types `system.*` that every installation runs for itself.
 
-They are about all tenants, so only the schedules declared here may start them; a task of these
-types that somebody submits ends as `PERMISSION_DENIED`. They can be run, paused and resumed by the
+They are about all tenants, so only the schedules declared here may start them: the API takes such
+tasks from keys with the scope `tasks:admin` alone, and one that is submitted all the same ends as
+`PERMISSION_DENIED`. They can be run, paused and resumed by the
 administrators of the tenant `default`.
 """
 

@@ -169,6 +169,14 @@ class TasksConf:
         least=1024,
         most=1_073_741_824,
     )
+    queues_most: int = setting(
+        1000,
+        "Most queues that there may be for a submission to make another by naming it; those that "
+        "are there, those of handlers and settings, and those made by `POST /queues` or in the "
+        "admin go on beyond it. Each queue costs the dispatcher a look.",
+        least=1,
+        most=1_000_000,
+    )
     max_bulk_items: int = setting(
         10_000, "Most tasks in one bulk submission.", least=1, most=100_000
     )

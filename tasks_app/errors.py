@@ -111,6 +111,13 @@ class TaskNotFound(RequestError):
     http_status = 404
 
 
+class TaskPurged(TaskNotFound):
+    """The task has finished and was purged, by its retention or by hand; it does not come back."""
+
+    code = "task_purged"
+    http_status = 410
+
+
 class NotFound(RequestError):
     """There is nothing at this address."""
 
@@ -123,6 +130,16 @@ class QueueNotFound(RequestError):
 
     code = "queue_not_found"
     http_status = 404
+
+
+class TooManyQueues(RequestError):
+    """No submission makes another queue: there are as many as allowed. An operator can make it.
+
+    Fields: `queue`, `limit`.
+    """
+
+    code = "too_many_queues"
+    http_status = 422
 
 
 class QueueExists(RequestError):

@@ -52,7 +52,7 @@ from tasks_app.services.keys import (
     on_key_revoked,
     principal_of_key,
 )
-from tasks_app.services.receivers import add_task_receiver, is_task_of
+from tasks_app.services.receivers import add_task_receiver, check_task_of
 from tasks_app.services.scheduled import (
     ScheduledSubmission,
     check_scheduled,
@@ -119,6 +119,7 @@ __all__ = [
     "cancel_task",
     "check_event_scopes",
     "check_scheduled",
+    "check_task_of",
     "cloud_event",
     "connection_open",
     "declare_health_part",
@@ -131,7 +132,6 @@ __all__ = [
     "finished_between",
     "forget_principals",
     "has_own_receivers",
-    "is_task_of",
     "is_task_type",
     "on_key_revoked",
     "platform_event",

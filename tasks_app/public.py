@@ -42,6 +42,7 @@ from tasks_app.errors import (
     TaskNotFound,
     TaskTooDeep,
     TooManyChildren,
+    TooManyQueues,
     UnknownTaskType,
     ValidationFailed,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "TaskTooDeep",
     "TaskmillError",
     "TooManyChildren",
+    "TooManyQueues",
     "UnknownTaskType",
     "ValidationFailed",
     "cancel",

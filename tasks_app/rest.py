@@ -8,6 +8,7 @@ and raises errors of `tasks_app.errors`; its routes are included in `config/urls
 from tasks_app.api.authentication import WatchAuthentication
 from tasks_app.api.bodies import read_body
 from tasks_app.api.failures import authenticated
+from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pages import readers_only
 from tasks_app.api.pagination import (
@@ -17,6 +18,7 @@ from tasks_app.api.pagination import (
     read_page_request,
     read_text,
 )
+from tasks_app.api.permissions import check_task_type
 from tasks_app.api.problems import problem_body, problem_headers, reads_only
 from tasks_app.api.renderers import to_json
 from tasks_app.api.tasks import TaskView
@@ -28,8 +30,10 @@ from tasks_app.services.submission import Instant, Strict, SubmissionOptions, Ta
 __all__ = [
     "API_ROOT",
     "PAGE_PARAMETERS",
+    "Answer",
     "ApiView",
     "Event",
+    "IdempotentPost",
     "Instant",
     "Operation",
     "Parameter",
@@ -44,6 +48,7 @@ __all__ = [
     "Url",
     "WatchAuthentication",
     "authenticated",
+    "check_task_type",
     "invalid_parameter",
     "page_of",
     "problem_body",

@@ -14,7 +14,7 @@ from django.db import connection
 from notifications.models import WebhookDelivery, WebhookTry
 from notifications.webhooks.conf import WebhooksConf
 from notifications.webhooks.sending import SendWork
-from notifications.webhooks.services import EndpointWish, create_endpoint
+from notifications.webhooks.services import EndpointWish, create_endpoint, secret_of
 from notifications.webhooks.sink import WebhookSink
 from tasks_app.conf import conf
 from tasks_app.models import Tenant
@@ -36,7 +36,9 @@ def caller_of(tenant: Tenant) -> Caller:
 
 def make_endpoint(tenant: Tenant, url: str, **wish: Any) -> tuple[uuid.UUID, str]:
     """Make an endpoint; gives its id and secret."""
-    found, secret = create_endpoint(caller=caller_of(tenant), wish=EndpointWish(url=url, **wish))
+    caller = caller_of(tenant)
+    found = create_endpoint(caller=caller, wish=EndpointWish(url=url, **wish))
+    secret = secret_of(caller=caller, endpoint_id=found.id)
     return found.id, secret
 
 

@@ -68,6 +68,21 @@ def deliveries_listed(
     return list(_paged(rows, position, is_backward=is_backward)[:most])
 
 
+def task_deliveries_listed(
+    *,
+    tenant_id: int,
+    task_id: uuid.UUID,
+    most: int,
+    position: uuid.UUID | None,
+    is_backward: bool,
+) -> list[WebhookDelivery]:
+    """Give a page of a task's deliveries without bodies, to endpoints and to addresses of its own,
+    newest first.
+    """
+    rows = WebhookDelivery.objects.filter(task_id=task_id, tenant_id=tenant_id).defer("body")
+    return list(_paged(rows, position, is_backward=is_backward)[:most])
+
+
 def _paged(rows: QuerySet[Any], position: uuid.UUID | None, *, is_backward: bool) -> QuerySet[Any]:
     if position is not None:
         rows = rows.filter(id__gt=position) if is_backward else rows.filter(id__lt=position)

@@ -12,7 +12,7 @@ from django.db.models import DateTimeField, Func
 
 from notifications.egress import EgressRefused, check_receiver, egress_policy, look_up_within
 from notifications.models import WebhookDelivery, WebhookEndpoint, WebhookTaskSecret
-from notifications.sealing import seal
+from notifications.sealing import seal, unseal
 from notifications.signing import new_secret, shown_secret
 from notifications.webhooks.claims import STOP_ALL
 from notifications.webhooks.conf import webhooks_conf
@@ -89,18 +89,14 @@ class EndpointWish:
         return {name: value for name, value in wished.items() if value is not None}
 
 
-def create_endpoint(*, caller: Caller, wish: EndpointWish) -> tuple[WebhookEndpoint, str]:
+def create_endpoint(*, caller: Caller, wish: EndpointWish) -> WebhookEndpoint:
     """Make an endpoint, which gets the events that the feed has from now on.
-
-    Returns:
-        The endpoint, and its secret, which is shown this once.
 
     Raises:
         ValidationFailed: the address may not be sent to, or the tenant has enough endpoints.
     """
     url = _checked(wish.url or "")
     most = webhooks_conf().max_endpoints
-    secret = new_secret()
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT id FROM taskmill_tenant WHERE id = %s FOR NO KEY UPDATE", [caller.tenant_id]
@@ -110,13 +106,22 @@ def create_endpoint(*, caller: Caller, wish: EndpointWish) -> tuple[WebhookEndpo
         endpoint = WebhookEndpoint.objects.create(
             tenant_id=caller.tenant_id,
             **{"types": [], "tags": [], **wish.fields(), "url": url},
-            secret=seal(secret),
+            secret=seal(new_secret()),
             after_sequence=feed_bounds(cursor).last,
             created_at=DatabaseNow(),
             updated_at=DatabaseNow(),
         )
         endpoint.refresh_from_db()
-    return endpoint, shown_secret(secret)
+    return endpoint
+
+
+def secret_of(*, caller: Caller, endpoint_id: uuid.UUID) -> str:
+    """Give the secret that an endpoint's deliveries are signed with; for the answer to its making.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return shown_secret(unseal(find_endpoint(caller=caller, endpoint_id=endpoint_id).secret))
 
 
 def find_endpoint(*, caller: Caller, endpoint_id: uuid.UUID) -> WebhookEndpoint:

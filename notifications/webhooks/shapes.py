@@ -97,7 +97,7 @@ class Webhook(BaseModel):
 
 
 class WebhookWithSecret(Webhook):
-    """A new endpoint with its secret, which is never shown again."""
+    """A new endpoint with its secret, which is shown in this answer and replays of it alone."""
 
     secret: str = Field(description="`whsec_...`, for the verification of signatures.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any, Final
 
 from rest_framework.request import Request
@@ -10,7 +11,12 @@ from rest_framework.response import Response
 
 from notifications.models import WebhookDelivery
 from notifications.webhooks import services
-from notifications.webhooks.selectors import deliveries_listed, endpoints_listed, tries_of
+from notifications.webhooks.selectors import (
+    deliveries_listed,
+    endpoints_listed,
+    task_deliveries_listed,
+    tries_of,
+)
 from notifications.webhooks.shapes import (
     NewTaskWebhook,
     NewWebhook,
@@ -28,12 +34,13 @@ from notifications.webhooks.shapes import (
     webhook_object,
 )
 from tasks_app.errors import NotFound, StateConflict, ValidationFailed
-from tasks_app.platform import ScopeMissing, check_event_scopes, is_task_of
-from tasks_app.public import TaskNotFound
+from tasks_app.platform import ScopeMissing, check_event_scopes, check_task_of
 from tasks_app.rest import (
     API_ROOT,
     PAGE_PARAMETERS,
+    Answer,
     ApiView,
+    IdempotentPost,
     Operation,
     Parameter,
     Reply,
@@ -87,7 +94,7 @@ class WebhookView(ApiView):
         return services.find_endpoint(caller=self.caller, endpoint_id=endpoint_id).id
 
 
-class Webhooks(ApiView):
+class Webhooks(IdempotentPost, ApiView):
     """`/webhooks`."""
 
     scopes = {"GET": SCOPE, "POST": SCOPE}
@@ -106,15 +113,18 @@ class Webhooks(ApiView):
             summary="Make an endpoint",
             description=(
                 "It gets the events from now on, signed as Standard Webhooks. The secret is in"
-                " this answer alone."
+                " this answer alone, and in replays of it."
             ),
             body=NewWebhook,
+            headers=("Idempotency-Key",),
             replies={
                 201: Reply(
-                    description="It is made.", model=WebhookWithSecret, headers=("Location",)
+                    description="It is made.",
+                    model=WebhookWithSecret,
+                    headers=("Location", "Idempotency-Replayed"),
                 )
             },
-            problems=(ScopeMissing,),
+            problems=(ScopeMissing, NotFound),
         ),
     }
 
@@ -131,15 +141,24 @@ class Webhooks(ApiView):
         shown, links = page_of(request, tenant_id, page, rows, lambda row: (row.id,))
         return Response({"results": [webhook_object(row) for row in shown], **links})
 
-    def post(self, request: Request) -> Response:
-        """Make an endpoint and show its secret."""
+    def carry_out(self, request: Request, **_: Any) -> Answer:
+        """Make an endpoint."""
         body = read_body(NewWebhook, request)
         check_event_scopes(self.principal, body.types)
         wish = services.EndpointWish(**body.model_dump())
-        endpoint, secret = services.create_endpoint(caller=self.caller, wish=wish)
-        shown = webhook_object(endpoint) | {"secret": secret}
+        endpoint = services.create_endpoint(caller=self.caller, wish=wish)
         location = f"{API_ROOT}/webhooks/{endpoint.id}"
-        return Response(shown, status=201, headers={"Location": location})
+        return Answer(status=201, body=webhook_object(endpoint), headers={"Location": location})
+
+    def respond(self, request: Request, answer: Answer) -> Response:
+        """Show it with its secret, which is never remembered with the answer of a key.
+
+        Raises:
+            NotFound: a replay, and it was deleted meanwhile.
+        """
+        endpoint_id = uuid.UUID(str(answer.body["id"]))
+        secret = services.secret_of(caller=self.caller, endpoint_id=endpoint_id)
+        return super().respond(request, replace(answer, body=answer.body | {"secret": secret}))
 
 
 class WebhookDetail(WebhookView):
@@ -353,7 +372,7 @@ def _detail(row: WebhookDelivery) -> dict[str, Any]:
     }
 
 
-class DeliveryResend(WebhookView):
+class DeliveryResend(IdempotentPost, WebhookView):
     """`POST /deliveries/{id}/resend`."""
 
     scopes = {"POST": SCOPE}
@@ -366,18 +385,25 @@ class DeliveryResend(WebhookView):
             path=(DELIVERY_ID,),
             body=NoFields,
             is_body_required=False,
-            replies={202: Reply(description="It is queued.", model=WebhookDeliveryShown)},
+            headers=("Idempotency-Key",),
+            replies={
+                202: Reply(
+                    description="It is queued.",
+                    model=WebhookDeliveryShown,
+                    headers=("Idempotency-Replayed",),
+                )
+            },
             problems=(NotFound, StateConflict),
         )
     }
 
-    def post(self, request: Request, **_: Any) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Queue the delivery again."""
         delivery_id = self.id_of("delivery_id")
         services.find_delivery(caller=self.caller, delivery_id=delivery_id)
         read_body(NoFields, request)
         found = services.resend(caller=self.caller, delivery_id=delivery_id)
-        return Response(delivery_object(found), status=202)
+        return Answer(status=202, body=delivery_object(found))
 
 
 class TaskWebhooks(TaskView):
@@ -402,8 +428,41 @@ class TaskWebhooks(TaskView):
     def post(self, request: Request, **_: Any) -> Response:
         """Add an address to the task."""
         task_id = self.task_id
-        if not is_task_of(tenant_id=self.caller.tenant_id, task_id=task_id):
-            raise TaskNotFound
+        check_task_of(tenant_id=self.caller.tenant_id, task_id=task_id)
         body = read_body(NewTaskWebhook, request)
         url = services.add_receiver(caller=self.caller, task_id=task_id, url=body.url)
         return Response({"task_id": task_id, "url": url}, status=201)
+
+
+class TaskDeliveries(TaskView):
+    """`GET /tasks/{id}/deliveries`."""
+
+    scopes = {"GET": SCOPE}
+    operations = {
+        "GET": Operation(
+            name="list_task_deliveries",
+            tag=TAG,
+            summary="List what was sent about a task",
+            description=(
+                "To addresses of its own (`webhook_url`, `/tasks/{id}/webhooks`) and to endpoints,"
+                " newest first; settled ones are kept for 30 days."
+            ),
+            query=PAGE_PARAMETERS,
+            replies={200: Reply(description="A page.", model=WebhookDeliveryList)},
+        )
+    }
+
+    def get(self, request: Request, **_: Any) -> Response:
+        """List the task's deliveries."""
+        task_id, tenant_id = self.task_id, self.caller.tenant_id
+        check_task_of(tenant_id=tenant_id, task_id=task_id)
+        page = read_page_request(request, tenant_id)
+        rows = task_deliveries_listed(
+            tenant_id=tenant_id,
+            task_id=task_id,
+            most=page.limit + 1,
+            position=None if page.position is None else uuid.UUID(page.position[0]),
+            is_backward=page.is_backward,
+        )
+        shown, links = page_of(request, tenant_id, page, rows, lambda row: (row.id,))
+        return Response({"results": [delivery_object(row) for row in shown], **links})

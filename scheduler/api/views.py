@@ -37,14 +37,17 @@ from scheduler.errors import (
     ScheduleReadOnly,
 )
 from scheduler.selectors import find_schedule, firings_of, list_schedules
-from tasks_app.public import DuplicateTask, UnknownTaskType
+from tasks_app.public import DuplicateTask, TooManyQueues, UnknownTaskType
 from tasks_app.rest import (
     API_ROOT,
     PAGE_PARAMETERS,
+    Answer,
     ApiView,
+    IdempotentPost,
     Operation,
     Parameter,
     Reply,
+    check_task_type,
     invalid_parameter,
     page_of,
     read_body,
@@ -90,7 +93,7 @@ def _choice(request: Request, name: str, known: list[str]) -> str:
     return value
 
 
-class Schedules(ApiView):
+class Schedules(IdempotentPost, ApiView):
     """`/schedules`."""
 
     scopes = {"GET": SCOPE, "POST": SCOPE}
@@ -125,10 +128,15 @@ class Schedules(ApiView):
                 " overlapping ones."
             ),
             body=NewSchedule,
+            headers=("Idempotency-Key",),
             replies={
-                201: Reply(description="It is made.", model=ScheduleShown, headers=("Location",))
+                201: Reply(
+                    description="It is made.",
+                    model=ScheduleShown,
+                    headers=("Location", "Idempotency-Replayed"),
+                )
             },
-            problems=(UnknownTaskType, ScheduleExists, InvalidRule),
+            problems=(UnknownTaskType, ScheduleExists, InvalidRule, TooManyQueues),
         ),
     }
 
@@ -148,12 +156,13 @@ class Schedules(ApiView):
         shown, links = page_of(request, tenant_id, page, rows, lambda row: (row.key,))
         return Response({"results": [schedule_object(row) for row in shown], **links})
 
-    def post(self, request: Request) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Make a schedule."""
         body = read_body(NewSchedule, request)
+        check_task_type(self.principal, body.type)
         made = services.create_schedule(caller=self.caller, wanted=body.wanted())
         location = f"{API_ROOT}/schedules/{made.id}"
-        return Response(schedule_object(made), status=201, headers={"Location": location})
+        return Answer(status=201, body=schedule_object(made), headers={"Location": location})
 
 
 class ScheduleDetail(ScheduleView):
@@ -183,7 +192,13 @@ class ScheduleDetail(ScheduleView):
             is_body_required=False,
             media_types=("application/merge-patch+json", "application/json"),
             replies={200: Reply(description="The schedule as it is now.", model=ScheduleShown)},
-            problems=(ScheduleNotFound, UnknownTaskType, ScheduleReadOnly, InvalidRule),
+            problems=(
+                ScheduleNotFound,
+                UnknownTaskType,
+                ScheduleReadOnly,
+                InvalidRule,
+                TooManyQueues,
+            ),
         ),
         "DELETE": Operation(
             name="delete_schedule",
@@ -204,6 +219,7 @@ class ScheduleDetail(ScheduleView):
         """Change what the body names."""
         found = find_schedule(tenant_id=self.caller.tenant_id, schedule_id=self.schedule_id)
         changes = read_body(ScheduleChanges, request).changes(services.wanted_of(found))
+        check_task_type(self.principal, changes.get("task_type", ""))
         services.update_schedule(caller=self.caller, schedule_id=found.id, changes=changes)
         return self.show()
 
@@ -213,7 +229,7 @@ class ScheduleDetail(ScheduleView):
         return Response(status=204)
 
 
-class ScheduleRun(ScheduleView):
+class ScheduleRun(IdempotentPost, ScheduleView):
     """`POST /schedules/{id}/run`."""
 
     scopes = {"POST": SCOPE}
@@ -226,16 +242,19 @@ class ScheduleRun(ScheduleView):
             path=(SCHEDULE_ID,),
             body=NoFields,
             is_body_required=False,
+            headers=("Idempotency-Key",),
             replies={
                 202: Reply(
-                    description="The task is submitted.", model=StartedTask, headers=("Location",)
+                    description="The task is submitted.",
+                    model=StartedTask,
+                    headers=("Location", "Idempotency-Replayed"),
                 )
             },
-            problems=(ScheduleNotFound, UnknownTaskType, DuplicateTask),
+            problems=(ScheduleNotFound, UnknownTaskType, DuplicateTask, TooManyQueues),
         )
     }
 
-    def post(self, request: Request, **_: Any) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Start a task."""
         schedule_id = find_schedule(
             tenant_id=self.caller.tenant_id, schedule_id=self.schedule_id
@@ -243,7 +262,7 @@ class ScheduleRun(ScheduleView):
         read_body(NoFields, request)
         task_id = operating.run_now(caller=self.caller, schedule_id=schedule_id)
         location = {"Location": request.build_absolute_uri(f"/api/v1/tasks/{task_id}")}
-        return Response({"task_id": task_id}, status=202, headers=location)
+        return Answer(status=202, body={"task_id": task_id}, headers=location)
 
 
 class SchedulePause(ScheduleView):

@@ -140,7 +140,7 @@ class TypeLimits(BaseModel):
     set_concurrency: int | None = Field(description="Set by PATCH; null for what is declared.")
     set_rate: str | None = Field(description="Set by PATCH; null for what is declared.")
     used: int = Field(description="Tasks that are handed out or run; counted where a limit is.")
-    changed_by: str | None
+    changed_by: str | None = Field(description="`api` for a key of another tenant.")
     changed_at: AwareDatetime | None
 
 

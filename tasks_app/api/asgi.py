@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, Final, TypeVar, cast
+from urllib.parse import unquote_to_bytes
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import iscoroutinefunction
@@ -48,6 +49,8 @@ Visit = tuple[contextvars.Context, HttpRequest]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 API_PREFIX: Final = "/api/v1/"
+_INSTEAD: Final = "\ufffd"
+"""Stands in a decoded path for what was not UTF-8, or for itself."""
 PROBES: Final = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 
 
@@ -99,7 +102,7 @@ class ApiApplication(ASGIHandler):
         try:
             if refusal is not None:
                 raise refusal
-            _check_way_in(request, scope["path"])
+            _check_way_in(request, scope)
             request._stream = await _read_body(receive, request, _limit(match))  # noqa: SLF001
         except TaskmillError as error:
             response = problem_response(error, request)
@@ -255,8 +258,16 @@ def _request_of(scope: Scope) -> tuple[ASGIRequest, RequestError | None]:
         return plain, RequestError("the query is not UTF-8")
 
 
-def _check_way_in(request: HttpRequest, path: str) -> None:
-    """Refuse a token sent in the clear where the installation has TLS; probes come from inside."""
+def _check_way_in(request: HttpRequest, scope: Scope) -> None:
+    """Refuse a token sent in the clear where the installation has TLS; probes come from inside.
+    And a path that is not UTF-8, of which different ones would be one.
+    """
+    path = scope["path"]
+    if _INSTEAD in path:
+        try:
+            unquote_to_bytes(scope["raw_path"]).decode()
+        except UnicodeDecodeError as error:
+            raise RequestError("the path is not UTF-8") from error
     if settings.SECURE_SSL_REDIRECT and path not in PROBES and not request.is_secure():
         raise Forbidden(f"use {settings.PUBLIC_URL}; this connection is not encrypted")
 

@@ -10,10 +10,11 @@ from rest_framework.request import Request
 from tasks_app.api.answers import BulkOutcome
 from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import Operation, Reply
+from tasks_app.api.permissions import check_task_type
 from tasks_app.api.submissions import origin_of
 from tasks_app.api.views import ApiView
 from tasks_app.conf import conf
-from tasks_app.errors import QuotaExceeded, RequestError
+from tasks_app.errors import QuotaExceeded, RequestError, TooManyQueues
 from tasks_app.services.admission import Submitted
 from tasks_app.services.json_values import invalid, validation_failed
 from tasks_app.services.submission import Strict, Submission, read_submission
@@ -64,7 +65,7 @@ class BulkSubmission(IdempotentPost, ApiView):
                     headers=("Idempotency-Replayed",),
                 ),
             },
-            problems=(QuotaExceeded,),
+            problems=(QuotaExceeded, TooManyQueues),
         )
     }
     max_body_bytes = BULK_BODY_BYTES
@@ -74,7 +75,7 @@ class BulkSubmission(IdempotentPost, ApiView):
         body = _read_bulk(request.data)
         outcomes = submit_many(
             caller=self.caller,
-            submissions=[_read_item(item, number) for number, item in enumerate(body.items)],
+            submissions=[self._read_item(item, number) for number, item in enumerate(body.items)],
             is_atomic=body.atomic,
             origin=origin_of(request),
         )
@@ -85,6 +86,14 @@ class BulkSubmission(IdempotentPost, ApiView):
             body={"accepted": accepted, "rejected": len(outcomes) - accepted, "results": results},
         )
 
+    def _read_item(self, item: Any, number: int) -> Submission | RequestError:
+        try:
+            submission = read_submission(item, at=f"/items/{number}")
+            check_task_type(self.principal, submission.type)
+        except RequestError as error:
+            return error
+        return submission
+
 
 def _read_bulk(body: Any) -> BulkBody:
     try:
@@ -94,13 +103,6 @@ def _read_bulk(body: Any) -> BulkBody:
     if not 1 <= len(found.items) <= conf().max_bulk_items:
         raise invalid("/items", "length", f"give 1 to {conf().max_bulk_items} items")
     return found
-
-
-def _read_item(item: Any, number: int) -> Submission | RequestError:
-    try:
-        return read_submission(item, at=f"/items/{number}")
-    except RequestError as error:
-        return error
 
 
 def _item_outcome(outcome: Submitted | RequestError) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tasks_app.api.answers import Count, DeadLetterGroupList, DeadLetterList
+from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pagination import (
     PAGE_PARAMETERS,
@@ -156,7 +157,7 @@ def _read_filter(request: Request) -> DeadLetterFilter:
     )
 
 
-class DeadLettersRetryView(ApiView):
+class DeadLettersRetryView(IdempotentPost, ApiView):
     """Run dead letters again, all attempts granted anew; at most 10,000 a call."""
 
     scopes = {"POST": "tasks:submit"}
@@ -170,15 +171,22 @@ class DeadLettersRetryView(ApiView):
                 " `/dead-letters/retries` retries any number, so many a second."
             ),
             body=DeadLetterSelection,
-            replies={202: Reply(description="How many were queued.", model=Count)},
+            headers=("Idempotency-Key",),
+            replies={
+                202: Reply(
+                    description="How many were queued.",
+                    model=Count,
+                    headers=("Idempotency-Replayed",),
+                )
+            },
         )
     }
 
-    def post(self, request: Request) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Answer 202 with the number of tasks queued."""
         ids, wanted = read_selection(request.data)
         count = redrive.retry_dead_letters(caller=self.caller, ids=ids, wanted=wanted)
-        return Response({"count": count}, status=202)
+        return Answer(status=202, body={"count": count})
 
 
 class DeadLettersPurgeView(ApiView):

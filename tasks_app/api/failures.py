@@ -34,13 +34,13 @@ class FailureCounter:
         """Give how long an address has to wait; 0 where it need not."""
         if not self._windows:
             return 0
-        ends_at, count = self._windows.get(_site(address), (0.0, 0))
+        ends_at, count = self._windows.get(site_of(address), (0.0, 0))
         left = ends_at - monotonic()
         return math.ceil(left) if count >= FAILURES_MOST and left > 0 else 0
 
     def count(self, address: str) -> None:
         """Note a failure."""
-        site, now = _site(address), monotonic()
+        site, now = site_of(address), monotonic()
         with self._lock:
             ends_at, count = self._windows.pop(site, (0.0, 0))
             if ends_at <= now:
@@ -89,7 +89,7 @@ def _remember(token: str) -> None:
     _worked[digest] = None
 
 
-def _site(address: str) -> str:
+def site_of(address: str) -> str:
     """Give what is counted: an IPv4 address, or the network that one IPv6 client owns."""
     if ":" not in address:
         return address

@@ -8,13 +8,13 @@ key, of a wrong body, of an idempotency key, the headers of every answer) is add
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from tasks_app.errors import TaskmillError
-from tasks_app.selectors.shapes import AcceptedTask, SubmittedTask
+from tasks_app.selectors.shapes import AcceptedCopy, AcceptedTask, ShownSubmission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,12 +136,13 @@ TASK_ACCEPTED: Final = Reply(
     model=AcceptedTask,
     headers=_SUBMITTED,
 )
+COPY_ACCEPTED: Final = replace(TASK_ACCEPTED, model=AcceptedCopy)
 TASK_AT_ONCE: Final = Reply(
     description=(
         "The task has finished within `Prefer: wait`, or it is the one that holds the unique key or"
         " waits under the debounce key."
     ),
-    model=SubmittedTask,
+    model=ShownSubmission,
     headers=(*_SUBMITTED, "Preference-Applied"),
 )
 SUBMISSION_HEADERS: Final = ("Idempotency-Key", "Prefer", "traceparent")

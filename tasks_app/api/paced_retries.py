@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from tasks_app.api.answers import PageUrl
 from tasks_app.api.bodies import read_body
 from tasks_app.api.dead_letters import DeadLetterChoice
+from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pagination import PAGE_PARAMETERS, page_of, read_page_request
 from tasks_app.api.views import ApiView
@@ -69,7 +70,7 @@ class PacedRetryList(BaseModel):
     previous: PageUrl
 
 
-class PacedRetriesView(ApiView):
+class PacedRetriesView(IdempotentPost, ApiView):
     """`/dead-letters/retries`."""
 
     scopes = {"GET": "tasks:read", "POST": "tasks:submit"}
@@ -92,7 +93,14 @@ class PacedRetriesView(ApiView):
                 " through restarts, until all were retried or it is aborted."
             ),
             body=NewPacedRetry,
-            replies={202: Reply(description="It has begun.", model=PacedRetry)},
+            headers=("Idempotency-Key",),
+            replies={
+                202: Reply(
+                    description="It has begun.",
+                    model=PacedRetry,
+                    headers=("Idempotency-Replayed",),
+                )
+            },
             problems=(StateConflict,),
         ),
     }
@@ -110,7 +118,7 @@ class PacedRetriesView(ApiView):
         shown, links = page_of(request, tenant_id, page, rows, lambda row: (row["id"],))
         return Response({"results": shown, **links})
 
-    def post(self, request: Request) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Begin one."""
         body = read_body(NewPacedRetry, request)
         wanted = body.wanted()
@@ -118,7 +126,7 @@ class PacedRetriesView(ApiView):
             words = "give at least one of group_id, type, queue, status, code, finished_before"
             raise invalid("", "selection", words)
         begun = begin_paced_retry(caller=self.caller, wanted=wanted, per_second=body.per_second)
-        return Response(begun, status=202)
+        return Answer(status=202, body=begun)
 
 
 class PacedRetryView(ApiView):

@@ -43,7 +43,7 @@ class Queue(BaseModel):
     max_waiting_bytes: int | None = Field(description="Most bytes of payload of those.")
     max_submissions_per_minute: int | None = Field(description="Of all tenants.")
     is_paused: bool
-    paused_by: str | None
+    paused_by: str | None = Field(description="`api` for a key of another tenant.")
     paused_at: AwareDatetime | None
     pause_reason: str | None
     workers: int = Field(description="Live workers that serve it.")

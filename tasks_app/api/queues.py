@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from tasks_app.api.answers import Count, DeadLetterList
 from tasks_app.api.bodies import read_body
+from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import Operation, Parameter, Reply
 from tasks_app.api.pagination import PAGE_PARAMETERS, page_of, read_page_request
 from tasks_app.api.queue_answers import QueueDetail, QueueList
@@ -249,7 +250,7 @@ class QueueCleanView(QueueView):
         return Response({"count": count})
 
 
-class QueueRetryView(QueueView):
+class QueueRetryView(IdempotentPost, QueueView):
     """`POST /queues/{queue}/retry-failed`."""
 
     scopes = {"POST": "tasks:submit"}
@@ -262,17 +263,24 @@ class QueueRetryView(QueueView):
             path=(NAME,),
             body=QueueNoFields,
             is_body_required=False,
-            replies={202: Reply(description="How many were queued.", model=Count)},
+            headers=("Idempotency-Key",),
+            replies={
+                202: Reply(
+                    description="How many were queued.",
+                    model=Count,
+                    headers=("Idempotency-Replayed",),
+                )
+            },
             problems=(QueueNotFound,),
         )
     }
 
-    def post(self, request: Request, **_: Any) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Queue them and say how many there were."""
         self.check()
         read_body(QueueNoFields, request)
         count = queues.retry_failed(caller=self.caller, name=self.name)
-        return Response({"count": count}, status=202)
+        return Answer(status=202, body={"count": count})
 
 
 class QueueFailedView(QueueView):

@@ -40,6 +40,7 @@ from tasks_app.errors import (
     StoreUnavailable,
     TaskmillError,
     TaskNotFound,
+    TaskPurged,
     UnknownTaskType,
     UnsupportedMediaType,
     ValidationFailed,
@@ -209,6 +210,7 @@ def problems_of(
         yield PreconditionFailed
     if "{task_id}" in path:
         yield TaskNotFound
+        yield TaskPurged
     if "{task_type}" in path:
         yield UnknownTaskType
     yield from operation.problems

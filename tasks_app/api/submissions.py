@@ -17,6 +17,7 @@ from tasks_app.api.bodies import read_body
 from tasks_app.api.gathering import ApplyingResponse
 from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import (
+    COPY_ACCEPTED,
     SUBMISSION_HEADERS,
     TASK_ACCEPTED,
     TASK_AT_ONCE,
@@ -24,14 +25,21 @@ from tasks_app.api.operation import (
     Parameter,
 )
 from tasks_app.api.pagination import invalid_parameter
+from tasks_app.api.permissions import check_task_type
 from tasks_app.api.task_lists import TaskListing
 from tasks_app.api.tasks import TaskView
 from tasks_app.api.waiting import Wait
 from tasks_app.api.waiting_views import POLL_SECONDS, WaitingResponse, WaitingView, preferred_wait
-from tasks_app.errors import DuplicateTask, QuotaExceeded, UnknownTaskType, ValidationFailed
+from tasks_app.errors import (
+    DuplicateTask,
+    QuotaExceeded,
+    TooManyQueues,
+    UnknownTaskType,
+    ValidationFailed,
+)
 from tasks_app.selectors import find_task, task_object
 from tasks_app.selectors.rows import task_row
-from tasks_app.selectors.task_object import API_ROOT
+from tasks_app.selectors.task_object import API_ROOT, task_receipt
 from tasks_app.services.admission import Applicant, Submitted
 from tasks_app.services.defaults import Origin
 from tasks_app.services.submission import (
@@ -60,10 +68,12 @@ class SubmittingView(IdempotentPost, WaitingView):
 
     Attributes:
         is_gathering: whether those that come together may be carried out together.
+        is_copying: whether the new task holds what another one does.
     """
 
     scopes = {"POST": "tasks:submit"}
     is_gathering = True
+    is_copying = False
 
     def submission(self, request: Request, **kwargs: Any) -> Submission:
         """Give what is submitted."""
@@ -93,9 +103,11 @@ class SubmittingView(IdempotentPost, WaitingView):
 
     def applicant(self, request: Request, **kwargs: Any) -> Applicant:
         """Give the task that asks for admission."""
+        submission = self.submission(request, **kwargs)
+        check_task_type(self.principal, submission.type)
         return applicant_of(
             caller=self.caller,
-            submission=self.submission(request, **kwargs),
+            submission=submission,
             origin=awaited_origin_of(request),
         )
 
@@ -120,9 +132,14 @@ class SubmittingView(IdempotentPost, WaitingView):
     def respond(self, request: Request, answer: Answer) -> Response:
         """Answer at once, or when the task is finished where the client prefers to wait."""
         body = answer.body
-        if not body["done"]:
+        is_others = self.is_copying or answer.status != 202  # noqa: PLR2004 - HTTP status
+        is_receipt = is_others and not self.is_reader
+        if is_receipt:
+            body = task_receipt(body)
+        elif not body["done"]:
             body = body | {"watch": self._watch(body["id"])}
         response = WaitingResponse(body, status=answer.status, headers=dict(answer.headers))
+        response.is_receipt = is_receipt
         if answer.is_replayed:
             response["Idempotency-Replayed"] = "true"
         response["ETag"] = f'"{answer.body["version"]}"'
@@ -165,7 +182,7 @@ class TaskCollection(SubmittingView, TaskListing):
             body=Submission,
             headers=SUBMISSION_HEADERS,
             replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
-            problems=(UnknownTaskType, DuplicateTask, QuotaExceeded),
+            problems=(UnknownTaskType, DuplicateTask, QuotaExceeded, TooManyQueues),
         ),
     }
 
@@ -202,7 +219,7 @@ class TypedSubmission(SubmittingView):
             query=tuple(option_parameters()),
             headers=SUBMISSION_HEADERS,
             replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
-            problems=(QuotaExceeded,),
+            problems=(QuotaExceeded, TooManyQueues),
         )
     }
 
@@ -236,6 +253,7 @@ class TaskRerun(SubmittingView, TaskView):
 
     scopes = {"POST": "tasks:submit"}
     is_gathering = False
+    is_copying = True
     operations = {
         "POST": Operation(
             name="rerun_task",
@@ -245,14 +263,16 @@ class TaskRerun(SubmittingView, TaskView):
             body=RerunBody,
             is_body_required=False,
             headers=SUBMISSION_HEADERS,
-            replies={202: TASK_ACCEPTED, 200: TASK_AT_ONCE},
-            problems=(UnknownTaskType, QuotaExceeded),
+            replies={202: COPY_ACCEPTED, 200: TASK_AT_ONCE},
+            problems=(UnknownTaskType, QuotaExceeded, TooManyQueues),
         )
     }
 
     def carry_out(self, request: Request, **_: Any) -> Answer:
         """Submit the copy."""
         body = read_body(RerunBody, request)
+        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id, is_shown=True)
+        check_task_type(self.principal, row["type"])
         submitted = rerun_task(
             caller=self.caller,
             task_id=self.task_id,

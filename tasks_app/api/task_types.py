@@ -75,7 +75,7 @@ class TaskTypeDetail(ApiView):
 
     def _shown(self, handler: registry.Handler) -> dict[str, Any]:
         statistics = type_statistics(tenant_id=self.caller.tenant_id, task_type=handler.type)
-        limits = type_limits_shown(task_type=handler.type)
+        limits = type_limits_shown(task_type=handler.type, tenant_id=self.caller.tenant_id)
         return describe(handler) | {"limits": limits, "statistics": statistics}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -13,15 +14,23 @@ from rest_framework.response import Response
 
 from tasks_app.api.authentication import WatchAuthentication
 from tasks_app.api.bodies import read_body
+from tasks_app.api.idempotency import Answer, IdempotentPost
 from tasks_app.api.operation import WATCH_TOKEN, Operation, Reply
 from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait
 from tasks_app.api.waiting_views import WaitingResponse, WaitingView, preferred_wait
 from tasks_app.api.waiting_views import show as show_task
-from tasks_app.errors import DuplicateTask, StateConflict, TaskNotFound, UnknownTaskType
+from tasks_app.errors import (
+    DuplicateTask,
+    QuotaExceeded,
+    StateConflict,
+    TaskNotFound,
+    TooManyQueues,
+    UnknownTaskType,
+)
 from tasks_app.selectors import find_task
-from tasks_app.selectors.shapes import Task
-from tasks_app.selectors.task_object import API_ROOT
+from tasks_app.selectors.shapes import ShownTask, Task
+from tasks_app.selectors.task_object import API_ROOT, task_receipt
 from tasks_app.services.cancel import cancel_task
 from tasks_app.services.operate import Changes, read_changes, revise_task
 from tasks_app.services.redrive import retry_task
@@ -62,9 +71,10 @@ class TaskView(ApiView):
         return task_id
 
     def task_response(self, status: int) -> Response:
-        """Answer with the task as it is now."""
+        """Answer with the task as it is now, or a receipt where the key may not read it."""
         row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id, is_shown=True)
         response = WaitingResponse(status=status)
+        response.is_receipt = not self.is_reader
         show_task(response, row)
         if status == 202:  # noqa: PLR2004 - HTTP status
             response["Location"] = f"{API_ROOT}/tasks/{row['id']}"
@@ -90,8 +100,10 @@ def cancelling(name: str) -> Operation:
         body=CancelBody,
         is_body_required=False,
         replies={
-            200: Reply(description="It will not run again.", model=Task, headers=_SHOWN),
-            202: Reply(description="Its worker is asked to stop it.", model=Task, headers=asked),
+            200: Reply(description="It will not run again.", model=ShownTask, headers=_SHOWN),
+            202: Reply(
+                description="Its worker is asked to stop it.", model=ShownTask, headers=asked
+            ),
         },
         problems=(StateConflict,),
     )
@@ -149,8 +161,10 @@ class TaskDetail(TaskCancelling, WaitingView):
             is_body_required=False,
             media_types=("application/merge-patch+json", "application/json"),
             headers=("If-Match",),
-            replies={200: Reply(description="The task as it is now.", model=Task, headers=_SHOWN)},
-            problems=(StateConflict,),
+            replies={
+                200: Reply(description="The task as it is now.", model=ShownTask, headers=_SHOWN)
+            },
+            problems=(StateConflict, QuotaExceeded, TooManyQueues),
         ),
         "DELETE": cancelling("delete_task"),
     }
@@ -218,7 +232,7 @@ class RetryBody(Strict):
     payload: Any = None
 
 
-class TaskRetry(TaskView):
+class TaskRetry(IdempotentPost, TaskView):
     """`POST /tasks/{id}/retry`: the same task, attempts granted anew."""
 
     scopes = {"POST": "tasks:submit"}
@@ -233,16 +247,31 @@ class TaskRetry(TaskView):
             ),
             body=RetryBody,
             is_body_required=False,
+            headers=("Idempotency-Key",),
             replies={
-                202: Reply(description="It is queued.", model=Task, headers=("Location", *_SHOWN))
+                202: Reply(
+                    description="It is queued.",
+                    model=ShownTask,
+                    headers=("Location", "Idempotency-Replayed", *_SHOWN),
+                )
             },
             problems=(StateConflict, DuplicateTask, UnknownTaskType),
         )
     }
 
-    def post(self, request: Request, **_: Any) -> Response:
+    def carry_out(self, request: Request, **_: Any) -> Answer:
         """Queue a task that did not succeed once more."""
         body = read_body(RetryBody, request)
         payload = body.payload if "payload" in body.model_fields_set else UNSET
         retry_task(caller=self.caller, task_id=self.task_id, payload=payload)
-        return self.task_response(202)
+        shown = WaitingResponse()
+        row = find_task(tenant_id=self.caller.tenant_id, task_id=self.task_id, is_shown=True)
+        show_task(shown, row)
+        headers = {name: shown[name] for name in _SHOWN}
+        headers["Location"] = f"{API_ROOT}/tasks/{row['id']}"
+        return Answer(status=202, body=shown.data, headers=headers)
+
+    def respond(self, request: Request, answer: Answer) -> Response:
+        """Show the task, or a receipt where the key may not read it."""
+        body = answer.body if self.is_reader else task_receipt(answer.body)
+        return super().respond(request, replace(answer, body=body))

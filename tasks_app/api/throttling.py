@@ -99,6 +99,14 @@ class RequestLimiter:
             self._blocks[name] = block
         return block.allowance()
 
+    def forget(self, name: str, rate: limits.RateLimitItem) -> None:
+        """Forget the requests of `name`."""
+        self._alone.clear(rate, name)
+        try:
+            self._shared.clear(rate, name)
+        except redis.RedisError as error:
+            _log.warning("requests are forgotten in this process alone", error=str(error))
+
     def _reserve(self, name: str, rate: limits.RateLimitItem) -> _Block:
         if monotonic() >= self._alone_until:
             try:

@@ -30,6 +30,7 @@ from tasks_app.services.keys import Principal
 
 _RENDERER = JSONRenderer()
 _JSON_TYPES = ("", "application/json", "application/merge-patch+json")
+READ = "tasks:read"
 _READS = ("GET", "HEAD")
 _METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -82,6 +83,11 @@ class ApiView(APIView):
     def principal(self) -> Principal:
         """The API key's principal; only where the view is not public."""
         return cast("Principal", self.request.auth)
+
+    @property
+    def is_reader(self) -> bool:
+        """Whether the key may read tasks; others see receipts of what they act on."""
+        return READ in self.principal.scopes
 
     @property
     def default_response_headers(self) -> dict[str, str]:

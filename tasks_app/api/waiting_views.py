@@ -25,6 +25,7 @@ from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait, waiting_hub
 from tasks_app.errors import RateLimited, TaskNotFound
 from tasks_app.selectors import find_task, task_object, waiting_reasons
+from tasks_app.selectors.task_object import task_receipt
 from tasks_app.states import FINISHED, PENDING
 
 MAX_WAIT_SECONDS: Final = 60
@@ -44,9 +45,14 @@ def preferred_wait(request: Request) -> int | None:
 
 
 class WaitingResponse(Response):
-    """A response that is to be sent when `wait` is over; at once where that is None."""
+    """A response that is to be sent when `wait` is over; at once where that is None.
+
+    Attributes:
+        is_receipt: it shows what became of a task and not what is in it.
+    """
 
     wait: Wait | None = None
+    is_receipt: bool = False
 
 
 class WaitingView(ApiView):
@@ -104,6 +110,8 @@ def _settled(request: HttpRequest, response: WaitingResponse, wait: Wait) -> Htt
     try:
         row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id, is_shown=True)
     except TaskNotFound as error:
+        if request.method != "GET":  # the remembered answer of a key, and the task was purged since
+            return response
         return problem_response(error, request)
     response["Preference-Applied"] = f"wait={int(wait.seconds)}"
     if response.status_code != ACCEPTED or row["state"] in FINISHED:
@@ -132,6 +140,9 @@ def show(response: WaitingResponse, row: dict[str, Any], *, is_same: bool = Fals
         return
     if response.status_code == HTTPStatus.NOT_MODIFIED:  # it was the same before the wait
         response.status_code = HTTPStatus.OK
+    if response.is_receipt:
+        response.data = task_receipt(task_object(row))
+        return
     waiting = None
     if row["state"] in PENDING:
         waiting = waiting_reasons(tenant_id=row["tenant_id"], task_id=row["id"])

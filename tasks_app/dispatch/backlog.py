@@ -156,21 +156,6 @@ def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQue
     )
 
 
-_KNOW = """
-WITH new AS (
-    INSERT INTO taskmill_queue (name, description, "order", is_paused, paused_by, pause_reason)
-    SELECT n, '', 'priority', false, '', '' FROM unnest(%(names)s::text[]) AS n ORDER BY n
-    ON CONFLICT (name) DO NOTHING RETURNING name
-)
-SELECT pg_notify('taskmill_queues', name) FROM new
-"""
-
-
-def know_queues(cursor: Cursor, names: Sequence[str]) -> None:
-    """Make the rows of queues used for the first time, and ring for the workers of all queues."""
-    cursor.execute(_KNOW, {"names": list(names)})
-
-
 _ANY_BLOCKED = "SELECT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'blocked')"
 
 

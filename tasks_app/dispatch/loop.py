@@ -21,7 +21,6 @@ from tasks_app.conf import TasksConf, conf
 from tasks_app.dispatch.backlog import (
     ReadyQueue,
     find_ready_queues,
-    know_queues,
 )
 from tasks_app.dispatch.bundles import (
     MEASURE_SECONDS,
@@ -160,7 +159,7 @@ class DispatchWork:
             narrow=self._sharing.narrow_queues(),
         )
         if new := [queue.name for queue in found if not queue.is_known]:
-            know_queues(cursor, new)
+            transitions.know_queues(cursor, new)
         for queue in found:
             if queue.is_paused:
                 counts["taken_back"] += transitions.take_back(cursor, queue=queue.name)

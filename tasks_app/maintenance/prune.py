@@ -5,13 +5,14 @@ from __future__ import annotations
 from tasks_app.db import Cursor
 from tasks_app.maintenance.step import StepResult, StepTurn
 from tasks_app.states import DEAD_LETTERS, FINISHED
+from tasks_app.transitions.purging import REMEMBERED
 
 LIMIT = 500
 LOST_WORKER_SECONDS = 3600.0
 OLD_METER_SECONDS = 3600.0
 LIFTED_SECONDS = 3600.0
 
-_PRUNE_TASKS = """
+_PRUNE_TASKS = f"""
 WITH old AS MATERIALIZED (
     SELECT id FROM taskmill_task
     WHERE finished_at < taskmill_now() - make_interval(secs => %(age)s::float8)
@@ -26,10 +27,10 @@ WITH old AS MATERIALIZED (
 ), onces AS (
     DELETE FROM taskmill_once o USING old WHERE o.task_id = old.id
 ), gone AS (
-    DELETE FROM taskmill_task t USING old WHERE t.id = old.id RETURNING t.id
-)
+    DELETE FROM taskmill_task t USING old WHERE t.id = old.id RETURNING t.id, t.tenant_id
+), {REMEMBERED}
 SELECT count(*) FROM gone
-"""
+"""  # noqa: S608 - built from constants
 
 _PRUNE_IDEMPOTENCY = """
 DELETE FROM taskmill_idempotency WHERE id IN (
@@ -41,6 +42,13 @@ _PRUNE_UNIQUE_HOLDS = """
 DELETE FROM taskmill_unique_hold WHERE id IN (
     SELECT id FROM taskmill_unique_hold WHERE expires_at < taskmill_now()
     ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+"""
+
+_PRUNE_PURGED = """
+DELETE FROM taskmill_purged_task WHERE task_id IN (
+    SELECT task_id FROM taskmill_purged_task
+    WHERE purged_at < taskmill_now() - make_interval(secs => %(age)s::float8)
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 """
 
 _PRUNE_METERS = """
@@ -115,10 +123,10 @@ class PruneTasks:
 
 class PruneRecords:
     """Removes what else has an end: idempotency records, keys held for a time, counts of minutes,
-    rows of lost workers and of lifted limits, refused writes, paced retries.
+    rows of lost workers and of lifted limits, refused writes, paced retries, ids of purged tasks.
 
     Args:
-        stale_days: how long refused writes and ended paced retries are kept.
+        stale_days: how long refused writes, ended paced retries and ids of purged tasks are kept.
     """
 
     name = "prune_records"
@@ -134,6 +142,7 @@ class PruneRecords:
         for statement, age_seconds in (
             (_PRUNE_IDEMPOTENCY, 0.0),
             (_PRUNE_UNIQUE_HOLDS, 0.0),
+            (_PRUNE_PURGED, self._stale_days * 86_400),
             (_PRUNE_METERS, OLD_METER_SECONDS),
             (_PRUNE_WORKERS, LOST_WORKER_SECONDS),
             (_PRUNE_LIFTED, LIFTED_SECONDS),

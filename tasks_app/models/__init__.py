@@ -2,7 +2,7 @@
 
 from tasks_app.models.engine import Leader, StaleResult, WorkerProcess
 from tasks_app.models.feed import FeedBatch, FeedCursor
-from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue
+from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue, PurgedTask
 from tasks_app.models.limit import Limit, LimitOf
 from tasks_app.models.pace import PacedRetry, QueuePace
 from tasks_app.models.queue import Queue, QueueOrder
@@ -23,6 +23,7 @@ __all__ = [
     "LogChunk",
     "OnceValue",
     "PacedRetry",
+    "PurgedTask",
     "Queue",
     "QueueOrder",
     "QueuePace",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 
@@ -138,3 +139,24 @@ class OnceValue(models.Model):
 
     def __str__(self) -> str:
         return f"{self.task_id} {self.key}"
+
+
+class PurgedTask(models.Model):
+    """What is left of a task that was purged: that it was there, so that it is told as gone."""
+
+    task_id = models.UUIDField(primary_key=True)
+    tenant = models.ForeignKey(
+        Tenant,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
+    purged_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "taskmill_purged_task"
+        indexes = [BrinIndex(fields=["purged_at"], name="purged_task_age")]
+
+    def __str__(self) -> str:
+        return str(self.task_id)

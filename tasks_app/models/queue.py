@@ -7,7 +7,7 @@ from typing import Final
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from tasks_app.limits import parse_rate
@@ -16,6 +16,8 @@ from tasks_app.registry import MAX_CONCURRENCY, MAX_TIMEOUT_SECONDS, QUEUE_PATTE
 
 MAX_WINDOW: Final = 100_000
 MAX_SHARE_BY_PRIORITY: Final = "queue_max_share_by_priority"
+WINDOW_IN_ORDER: Final = "queue_window_in_order"
+WINDOW_NEEDS: Final = "window_least is at most window_most"
 MAX_SHARE_NEEDS: Final = "max_share needs the order priority: orders by time do not share"
 
 
@@ -114,6 +116,13 @@ class Queue(Quotas):
                 name=MAX_SHARE_BY_PRIORITY,
                 condition=Q(max_share__isnull=True) | Q(order=QueueOrder.PRIORITY),
                 violation_error_message=MAX_SHARE_NEEDS,
+            ),
+            models.CheckConstraint(
+                name=WINDOW_IN_ORDER,
+                condition=Q(window_least__isnull=True)
+                | Q(window_most__isnull=True)
+                | Q(window_least__lte=F("window_most")),
+                violation_error_message=WINDOW_NEEDS,
             ),
             models.CheckConstraint(
                 name="queue_paused_since",

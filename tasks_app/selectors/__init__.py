@@ -15,7 +15,7 @@ from tasks_app.selectors.lists import (
 )
 from tasks_app.selectors.task_object import task_object
 from tasks_app.selectors.task_types import type_statistics
-from tasks_app.selectors.tasks import find_state, find_task, tasks_by_id
+from tasks_app.selectors.tasks import absent_task, find_state, find_task, tasks_by_id
 from tasks_app.selectors.tenants import DEFAULT_TENANT, forget_tenants, tenant_id_of
 from tasks_app.selectors.waiting import waiting_reasons
 
@@ -25,6 +25,7 @@ __all__ = [
     "Place",
     "TaskFilter",
     "TaskOrder",
+    "absent_task",
     "cloud_event",
     "count_query",
     "find_state",

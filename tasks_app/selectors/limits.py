@@ -14,6 +14,7 @@ from django.db import connection
 from tasks_app.db import rows_as_dicts
 from tasks_app.limits import Rule, next_token_at, tokens_out
 from tasks_app.models import Limit
+from tasks_app.selectors.actors import actor_shown
 from tasks_app.transitions.limiting import (
     HOLDS_SLOT,
     LimitState,
@@ -159,7 +160,7 @@ def key_shown(*, tenant_id: int, key: str) -> dict[str, Any] | None:
     }
 
 
-def type_limits_shown(*, task_type: str) -> dict[str, Any]:
+def type_limits_shown(*, task_type: str, tenant_id: int) -> dict[str, Any]:
     """Give the limits of a task type: those in force, and what was set while the platform ran."""
     row = Limit.objects.filter(of="type", tenant=None, name=task_type).first()
     state = _state_of(("type", 0, task_type))
@@ -172,7 +173,7 @@ def type_limits_shown(*, task_type: str) -> dict[str, Any]:
         "set_concurrency": row.concurrency,
         "set_rate": row.rate,
         "used": state.used,
-        "changed_by": row.changed_by or None,
+        "changed_by": actor_shown(row.changed_by or None, tenant_id=tenant_id),
         "changed_at": row.changed_at,
     }
 

@@ -6,7 +6,7 @@ a cap, which is then said; none grows with the table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from tasks_app.clock import monotonic
 from tasks_app.conf import conf
 from tasks_app.db import Cursor, rows_as_dicts
 from tasks_app.registry import QUEUE_PATTERN, known_queues
+from tasks_app.selectors.actors import actor_shown
 from tasks_app.selectors.parts import AT_REST, IS_UNDER_WAY
 from tasks_app.selectors.rows import decoded
 from tasks_app.selectors.statistics import each_state
@@ -48,12 +49,14 @@ SELECT name, priority, max_retry, process_timeout, queue_timeout, retry_policy F
 WHERE coalesce(priority, max_retry, process_timeout, queue_timeout) IS NOT NULL
    OR retry_policy IS NOT NULL
 """
+_NAMES: Final = "SELECT name FROM taskmill_queue"
 
 
 @dataclass(slots=True)
 class _Remembered:
     until: float = 0.0
     queues: Mapping[str, QueueDefaults] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
 
 
 _remembered: Final = _Remembered()
@@ -73,14 +76,32 @@ def _remember() -> None:
     with connection.cursor() as cursor:
         cursor.execute(_DEFAULTS)
         rows = rows_as_dicts(cursor)
+        cursor.execute(_NAMES)
+        names = frozenset(row[0] for row in cursor.fetchall())
     for row in rows:
         row["retry_policy"] = decoded(row["retry_policy"])
+    _remembered.names = names.union(known_queues())
     _remembered.queues = {row.pop("name"): QueueDefaults(**row) for row in rows}
     _remembered.until = monotonic() + DEFAULTS_SECONDS
 
 
+def queues_unknown(names: Collection[str]) -> set[str]:
+    """Give those of the names that no queue had at most `DEFAULTS_SECONDS` ago.
+
+    Concurrency: as `queue_defaults`.
+    """
+    if _remembered.until <= monotonic():
+        _remember()
+    return {name for name in names if name not in _remembered.names}
+
+
+def note_queues(names: Collection[str]) -> None:
+    """Have this process know queues that are there, as committed, without reading them anew."""
+    _remembered.names = _remembered.names.union(names)
+
+
 def forget_queue_defaults() -> None:
-    """Have this process read the defaults anew."""
+    """Have this process read the defaults and the names anew."""
     _remembered.until = 0.0
 
 
@@ -229,6 +250,7 @@ def queues_shown(*, tenant_id: int, names: Sequence[str]) -> list[dict[str, Any]
     for row in rows:
         mine = ready[row["name"]]
         row["retry"] = decoded(row["retry"])
+        row["paused_by"] = actor_shown(row["paused_by"], tenant_id=tenant_id)
         counts = {one["state"]: one["number"] for one in late if one["queue"] == row["name"]}
         counts |= {"queued": mine["ready"], "dispatched": mine["dispatched"]}
         row["counts"] = {state: counts[state] for state in State if counts.get(state)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 from tasks_app.events import EventType, PlatformEventType
 from tasks_app.states import State, Status
@@ -33,7 +33,7 @@ class QueuePaused(BaseModel):
 
     reason: Literal["queue_paused"]
     queue: str
-    by: str = Field(description="Who paused it.")
+    by: str = Field(description="Who paused it; `api` for a key of another tenant.")
     since: AwareDatetime
     pause_reason: str = Field(description="Why; empty where nothing was said.")
 
@@ -186,6 +186,23 @@ class Task(BaseModel):
     links: TaskLinks
 
 
+class TaskReceipt(BaseModel):
+    """What became of a task, for a key that may act on it and not read it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: uuid.UUID
+    status: Status
+    state: State
+    done: bool
+    version: int
+    links: TaskLinks
+
+
+class ShownTask(RootModel[Task | TaskReceipt]):
+    """The task; a receipt where the key lacks the scope `tasks:read`."""
+
+
 class WatchToken(BaseModel):
     """A short-lived, read-only token for one task or one tag, safe in a browser."""
 
@@ -205,6 +222,16 @@ class SubmittedTask(Task):
     """A task that a submission came to, and a token to watch it with while it is not done."""
 
     watch: WatchToken | None = None
+
+
+class ShownSubmission(RootModel[SubmittedTask | TaskReceipt]):
+    """The task that a submission came to; a receipt where it is another's and the key lacks the
+    scope `tasks:read`.
+    """
+
+
+class AcceptedCopy(RootModel[AcceptedTask | TaskReceipt]):
+    """The new task; a receipt where the key lacks the scope `tasks:read`."""
 
 
 class EventData(BaseModel):

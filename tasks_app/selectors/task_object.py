@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tasks_app.selectors.shapes import Task
+from tasks_app.selectors.shapes import Task, TaskReceipt
 from tasks_app.states import FINISHED, status_of
 
 API_ROOT: Final = "/api/v1"
@@ -52,6 +52,11 @@ def task_object(
     shown["waiting"] = waiting
     shown["links"] = _links(shown["id"])
     return shown
+
+
+def task_receipt(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Give of a task object what says what became of the task, and nothing that is in it."""
+    return {name: shown[name] for name in TaskReceipt.model_fields}
 
 
 def _text(value: object) -> str | None:

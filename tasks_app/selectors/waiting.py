@@ -10,6 +10,7 @@ from django.db import connection
 
 from tasks_app.conf import conf
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.actors import actor_shown
 from tasks_app.selectors.estimates import POSITION_CAP, behind_others
 from tasks_app.selectors.limits import limit_reasons, queue_rate_reason
 from tasks_app.selectors.parts import IS_UNDER_WAY
@@ -89,7 +90,7 @@ def _reasons_of_queue(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
             "reason": "queue_paused",
             "queue": row["queue"],
-            "by": row["paused_by"],
+            "by": actor_shown(row["paused_by"], tenant_id=row["tenant_id"]),
             "since": row["paused_at"],
             "pause_reason": row["pause_reason"],
         }

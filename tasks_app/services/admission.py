@@ -15,13 +15,15 @@ from typing import Any, Final
 from django.db import connection, transaction
 
 from tasks_app.db import prepared_cursor
-from tasks_app.errors import DuplicateTask, QuotaExceeded
+from tasks_app.errors import DuplicateTask, QuotaExceeded, TooManyQueues
 from tasks_app.selectors.holders import (
     Holder,
     holder_debounced,
     holder_while_active,
 )
+from tasks_app.selectors.queues import queues_unknown
 from tasks_app.selectors.rows import COLUMNS
+from tasks_app.services.new_queues import make_new_queues, refused_queues
 from tasks_app.services.quotas import Gate, limited_scopes, note_refusal, open_gate
 from tasks_app.services.submission import UniqueRule
 from tasks_app.services.unique_holds import held_by, hold
@@ -76,19 +78,25 @@ class Applicant:
 
     @property
     def waits_for_nobody(self) -> bool:
-        """Whether no other transaction can make its INSERT wait: it has no key and no quota."""
-        is_keyless = self.unique is None and self.task.debounce_key is None
-        return is_keyless and not limited_scopes([self.task])
+        """Whether no other transaction can make its INSERT wait: it has no key, no quota and no new
+        queue.
+        """
+        if self.unique is not None or self.task.debounce_key is not None:
+            return False
+        return not (limited_scopes([self.task]) or queues_unknown([self.task.queue]))
 
 
-Outcome = Submitted | QuotaExceeded | DuplicateTask
+Outcome = Submitted | QuotaExceeded | DuplicateTask | TooManyQueues
 
 
-def admit(applicants: Sequence[Applicant], *, is_shown: bool = False) -> list[Outcome]:
+def admit(
+    applicants: Sequence[Applicant], *, is_shown: bool = False, is_brief: bool = True
+) -> list[Outcome]:
     """Insert what may be inserted and say what became of each, in order.
 
     Args:
         is_shown: give the values of the rows, too.
+        is_brief: the caller's transaction, if any, ends soon: new queues are made in it.
 
     Nothing is written for a refused one. Joins the caller's transaction, or opens one where it
     takes more than one statement; where it has only one, there is none.
@@ -96,6 +104,17 @@ def admit(applicants: Sequence[Applicant], *, is_shown: bool = False) -> list[Ou
     Concurrency: keys are arbitrated by their indexes, quotas by locks that are held until the
     commit; a quota's lock of a caller's long transaction makes others wait.
     """
+    new = queues_unknown({one.task.queue for one in applicants})
+    if new:
+        with transaction.atomic():
+            refused = make_new_queues(new) if is_brief else refused_queues(new)
+            fitting = [one for one in applicants if one.task.queue not in refused]
+            outcomes = iter(_admit_known(fitting, is_shown=is_shown))
+            return [refused.get(one.task.queue) or next(outcomes) for one in applicants]
+    return _admit_known(applicants, is_shown=is_shown)
+
+
+def _admit_known(applicants: Sequence[Applicant], *, is_shown: bool) -> list[Outcome]:
     scopes = limited_scopes([one.task for one in applicants])
     if scopes or any(one.holds_for_a_time or one.replaces for one in applicants):
         with transaction.atomic():

@@ -142,6 +142,7 @@ def submit(
     Raises:
         UnknownTaskType, ValidationFailed, PayloadTooLarge, DuplicateTask: as over the API.
         QuotaExceeded: the tenant or the queue has no room; `.fields` say which and how much.
+        TooManyQueues: the queue is not there, and submissions make no more.
         TaskTooDeep, TooManyChildren: inside a task; see the settings of these limits.
         NotFound: no such tenant.
 

@@ -6,13 +6,16 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
-from django.db import connection
+from django.db import connection, transaction
 from pydantic import ConfigDict, ValidationError
 
 from tasks_app.errors import PreconditionFailed, StateConflict
 from tasks_app.selectors import find_task
+from tasks_app.selectors.queues import queues_unknown
 from tasks_app.services.caller import Caller
 from tasks_app.services.json_values import invalid, json_size, validation_failed
+from tasks_app.services.new_queues import make_new_queues
+from tasks_app.services.quotas import enter_queue
 from tasks_app.services.submission import (
     MAX_METADATA_BYTES,
     Instant,
@@ -80,6 +83,8 @@ def revise_task(
         TaskNotFound: no such task of this tenant.
         PreconditionFailed: it has another version; `version` names it.
         StateConflict: it does not wait any more.
+        TooManyQueues: the queue is not there, and no more are made.
+        QuotaExceeded: the queue has no room.
 
     Concurrency: metadata is merged with the version that was read, and again where another
     change came first.
@@ -110,7 +115,9 @@ def _revise(
         values["tags"] = []
     if values.get("run_at", "") is None:
         values["run_at"] = row["created_at"]
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        if values.get("queue", row["queue"]) != row["queue"]:
+            _enter_queue(row["id"], values["queue"])
         changed = revise(
             cursor,
             tenant_id=caller.tenant_id,
@@ -119,7 +126,16 @@ def _revise(
             changes=values,
             actor=caller.actor,
         )
+        if changed is None:
+            transaction.set_rollback(True)
     return changed is not None
+
+
+def _enter_queue(task_id: uuid.UUID, name: str) -> None:
+    """See that a queue is there and has room for a task that moves to it, as for a submission."""
+    for refusal in make_new_queues(queues_unknown([name])).values():
+        raise refusal
+    enter_queue(task_id=task_id, queue=name)
 
 
 def _merged_metadata(stored: Mapping[str, Any], patch: Mapping[str, Any] | None) -> Any:

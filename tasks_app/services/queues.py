@@ -19,7 +19,13 @@ from tasks_app.clock import monotonic
 from tasks_app.errors import QueueExists, QueueNotFound, ValidationFailed
 from tasks_app.events import PlatformEventType
 from tasks_app.models import Queue
-from tasks_app.models.queue import MAX_SHARE_BY_PRIORITY, MAX_SHARE_NEEDS, MAX_WINDOW
+from tasks_app.models.queue import (
+    MAX_SHARE_BY_PRIORITY,
+    MAX_SHARE_NEEDS,
+    MAX_WINDOW,
+    WINDOW_IN_ORDER,
+    WINDOW_NEEDS,
+)
 from tasks_app.registry import MAX_CONCURRENCY
 from tasks_app.selectors.dead_letters import DeadLetterFilter
 from tasks_app.selectors.queues import forget_queue_defaults, is_queue
@@ -107,13 +113,14 @@ def create_queue(*, caller: Caller, wanted: NewQueue) -> None:
 
     Raises:
         QueueExists: there is one, perhaps since its first use.
-        ValidationFailed: it has a share and an order that does not share.
+        ValidationFailed: it has a share and an order that does not share, or a least window above
+            the most.
     """
     try:
         with transaction.atomic():
             Queue.objects.create(name=wanted.name, **wanted.columns())
     except IntegrityError as error:
-        raise _share_needs_order(error) or QueueExists(name=wanted.name) from error
+        raise _refusal(error) or QueueExists(name=wanted.name) from error
     queue_changed(wanted.name, channel="taskmill_queues")
     log.info("queue made", queue=wanted.name, actor=caller.actor)
 
@@ -123,7 +130,8 @@ def change_queue(*, caller: Caller, name: str, columns: Mapping[str, Any]) -> No
 
     Raises:
         QueueNotFound: there is none.
-        ValidationFailed: it would have a share and an order that does not share.
+        ValidationFailed: it would have a share and an order that does not share, or a least window
+            above the most.
     """
     know_queue(caller=caller, name=name)
     if columns:
@@ -131,16 +139,24 @@ def change_queue(*, caller: Caller, name: str, columns: Mapping[str, Any]) -> No
             with transaction.atomic():
                 Queue.objects.filter(name=name).update(**columns)
         except IntegrityError as error:
-            raise _share_needs_order(error) or error from error
+            raise _refusal(error) or error from error
         queue_changed(name)
         log.info("queue changed", queue=name, actor=caller.actor, fields=sorted(columns))
 
 
-def _share_needs_order(error: IntegrityError) -> ValidationFailed | None:
-    if MAX_SHARE_BY_PRIORITY not in str(error):
-        return None
-    fault = {"pointer": "/max_share", "code": "needs_priority_order", "detail": MAX_SHARE_NEEDS}
-    return ValidationFailed(MAX_SHARE_NEEDS, errors=[fault])
+_REFUSALS: Final = {
+    MAX_SHARE_BY_PRIORITY: ("/max_share", "needs_priority_order", MAX_SHARE_NEEDS),
+    WINDOW_IN_ORDER: ("/window_least", "window_order", WINDOW_NEEDS),
+}
+"""What the store refuses: pointer, code and detail by the name of its constraint."""
+
+
+def _refusal(error: IntegrityError) -> ValidationFailed | None:
+    for constraint, (pointer, code, detail) in _REFUSALS.items():
+        if constraint in str(error):
+            fault = {"pointer": pointer, "code": code, "detail": detail}
+            return ValidationFailed(detail, errors=[fault])
+    return None
 
 
 def know_queue(*, caller: Caller, name: str) -> None:

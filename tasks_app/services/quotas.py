@@ -8,6 +8,7 @@ granted the same room, and nothing is counted up that a crash or a rollback coul
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
@@ -177,6 +178,33 @@ def open_gate(scopes: Sequence[str]) -> Gate:
     queues = [name.removeprefix("queue:") for name in scopes if name.startswith("queue:")]
     rows = quotas_used(tenants=tenants, queues=queues)
     return Gate({row["scope"]: _room(row) for row in rows})
+
+
+_BYTES: Final = "SELECT payload_bytes FROM taskmill_task WHERE id = %(id)s"
+
+
+def enter_queue(*, task_id: uuid.UUID, queue: str) -> None:
+    """Take room in a queue for a task that waits in another one and moves to it in the caller's
+    transaction: as a submission to it, so that no quota is passed by a detour.
+
+    Raises:
+        QuotaExceeded: the queue has no room.
+
+    Concurrency: as `open_gate`, where the queue has a quota; nothing else.
+    """
+    gate = open_gate(scopes_with_quota([queue_scope(queue)]))
+    for room in gate.rooms.values():
+        with connection.cursor() as cursor:
+            cursor.execute(_BYTES, {"id": task_id})
+            row = cursor.fetchone()
+        cost = {"max_waiting": 1, "max_waiting_bytes": row[0] if row else 0}
+        cost["max_submissions_per_minute"] = 1
+        refusal = room.refusal(cost)
+        if refusal is not None:
+            note_refusal(refusal)
+            raise refusal
+        room.take(cost)
+    gate.close()
 
 
 def _room(row: dict[str, Any]) -> _Room:

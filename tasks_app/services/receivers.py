@@ -6,9 +6,9 @@ import uuid
 
 from django.db import connection
 
-from tasks_app.errors import TaskNotFound, ValidationFailed
+from tasks_app.errors import ValidationFailed
 from tasks_app.feed import FINAL_EVENTS, FeedEvent, read_feed, sequence_of_last_event
-from tasks_app.selectors import find_state
+from tasks_app.selectors import absent_task, find_state
 from tasks_app.services.caller import Caller
 from tasks_app.services.submission import MAX_WEBHOOKS
 from tasks_app.transitions.receivers import add_webhook_url
@@ -31,7 +31,7 @@ def add_task_receiver(*, caller: Caller, task_id: uuid.UUID, url: str) -> FeedEv
     with connection.cursor() as cursor:
         count = add_webhook_url(cursor, tenant_id=caller.tenant_id, task_id=task_id, url=url)
         if count is None:
-            raise TaskNotFound
+            raise absent_task(tenant_id=caller.tenant_id, task_ids=[task_id])
         if count > MAX_WEBHOOKS:
             detail = f"a task has at most {MAX_WEBHOOKS} webhook addresses"
             fault = {"pointer": "/url", "code": "too_many", "detail": detail}
@@ -43,10 +43,10 @@ def add_task_receiver(*, caller: Caller, task_id: uuid.UUID, url: str) -> FeedEv
     return next((event for event in last if event.type in FINAL_EVENTS), None)
 
 
-def is_task_of(*, tenant_id: int, task_id: uuid.UUID) -> bool:
-    """Say whether a tenant has this task."""
-    try:
-        find_state(tenant_id=tenant_id, task_id=task_id)
-    except TaskNotFound:
-        return False
-    return True
+def check_task_of(*, tenant_id: int, task_id: uuid.UUID) -> None:
+    """Prove that a tenant has this task.
+
+    Raises:
+        TaskNotFound: it has not, or not any more.
+    """
+    find_state(tenant_id=tenant_id, task_id=task_id)

@@ -18,6 +18,7 @@ from tasks_app.registry import all_handlers
 from tasks_app.services.admission import Applicant, Submitted, admit
 from tasks_app.services.caller import Caller
 from tasks_app.services.defaults import Origin, resolve
+from tasks_app.services.new_queues import refused_queues
 from tasks_app.services.submission import read_submission
 
 
@@ -42,9 +43,10 @@ def check_scheduled(wanted: ScheduledSubmission) -> None:
     """Prove that a submission would be accepted.
 
     Raises:
-        UnknownTaskType, ValidationFailed, PayloadTooLarge: as `submit`.
+        UnknownTaskType, ValidationFailed, PayloadTooLarge, TooManyQueues: as `submit`.
     """
-    _resolved(wanted)
+    for refusal in refused_queues([_resolved(wanted).task.queue]).values():
+        raise refusal
 
 
 def submit_scheduled(wanted: Sequence[ScheduledSubmission]) -> list[uuid.UUID | RequestError]:

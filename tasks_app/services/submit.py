@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from django.db import DatabaseError, DataError, IntegrityError, transaction
+from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
 
 from tasks_app.errors import QuotaExceeded, RequestError, ValidationFailed
 from tasks_app.selectors import find_task
@@ -31,8 +31,11 @@ UNSET: Final = Unset()
 
 
 def submit_task(*, caller: Caller, submission: Submission, origin: Origin = BY_HAND) -> Submitted:
-    """Accept one task; see `applicant_of` and `admitted`."""
-    return admitted(applicant_of(caller=caller, submission=submission, origin=origin))
+    """Accept one task from Python, in whose transaction it may be; see `applicant_of` and
+    `admitted`.
+    """
+    applicant = applicant_of(caller=caller, submission=submission, origin=origin)
+    return admitted(applicant, is_brief=not connection.in_atomic_block)
 
 
 def applicant_of(*, caller: Caller, submission: Submission, origin: Origin = BY_HAND) -> Applicant:
@@ -47,19 +50,20 @@ def applicant_of(*, caller: Caller, submission: Submission, origin: Origin = BY_
     return Applicant(task=task, unique=submission.unique)
 
 
-def admitted(applicant: Applicant, *, is_shown: bool = False) -> Submitted:
+def admitted(applicant: Applicant, *, is_shown: bool = False, is_brief: bool = True) -> Submitted:
     """Accept one task.
 
     Args:
-        is_shown: see `admission.admit`.
+        is_shown: see `admission.admit`; so `is_brief`.
 
     Raises:
         DuplicateTask: `task_id` holds its unique key and `on_conflict` does not give way.
         QuotaExceeded: the tenant or the queue has no room; nothing was stored.
+        TooManyQueues: its queue is not there, and no more are made.
 
     Concurrency: see `admission.admit`.
     """
-    [outcome] = admit([applicant], is_shown=is_shown)
+    [outcome] = admit([applicant], is_shown=is_shown, is_brief=is_brief)
     if isinstance(outcome, RequestError):
         raise outcome
     return outcome

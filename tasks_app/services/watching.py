@@ -15,7 +15,7 @@ from django.db import connection
 from tasks_app.errors import ScopeMissing, TaskNotFound, ValidationFailed
 from tasks_app.events import SCOPE_OF_EVENT, EventType
 from tasks_app.feed import Wanted, feed_bounds
-from tasks_app.selectors import task_object, tasks_by_id
+from tasks_app.selectors import absent_task, task_object, tasks_by_id
 from tasks_app.selectors.task_object import API_ROOT
 from tasks_app.services.keys import Principal
 
@@ -68,7 +68,8 @@ def begin_watching(
         bounds = feed_bounds(cursor)
     rows = tasks_by_id(tenant_id=wanted.tenant_id, task_ids=sorted(wanted.tasks))
     if len(rows) < len(wanted.tasks):
-        raise TaskNotFound
+        absent = wanted.tasks.difference(rows)
+        raise absent_task(tenant_id=wanted.tenant_id, task_ids=absent)
     if after is not None and bounds.has(after):
         return Beginning(wanted=wanted, after=after)
     return Beginning(

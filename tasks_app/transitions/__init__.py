@@ -40,6 +40,7 @@ from tasks_app.transitions.limiting import QueueRoom, read_queue_room
 from tasks_app.transitions.operating import cancel_delivered, redrive, request_cancel, revise
 from tasks_app.transitions.platform import platform_event
 from tasks_app.transitions.purging import clean, purge
+from tasks_app.transitions.queueing import know_queues
 from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
 from tasks_app.transitions.submitting import NewTask, insert_tasks
 from tasks_app.transitions.unblocking import START, Unblocked, unblock, unblock_freed
@@ -82,6 +83,7 @@ __all__ = [
     "hand_back",
     "insert_tasks",
     "interrupt",
+    "know_queues",
     "lose",
     "mark_published",
     "note_lost_workers",

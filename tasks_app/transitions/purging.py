@@ -8,6 +8,12 @@ from typing import Final
 
 from tasks_app.db import Cursor
 
+REMEMBERED: Final = """remembered AS (
+    INSERT INTO taskmill_purged_task (task_id, tenant_id, purged_at)
+    SELECT id, tenant_id, taskmill_now() FROM gone ON CONFLICT DO NOTHING
+)"""
+"""Of a statement whose part `gone` deletes tasks."""
+
 
 def _delete(guard: str) -> str:
     return f"""
@@ -15,8 +21,8 @@ WITH gone AS (
     DELETE FROM taskmill_task
     WHERE id = ANY(%(ids)s::uuid[]) AND tenant_id = %(tenant)s AND finished_at IS NOT NULL
       AND {guard}
-    RETURNING id
-), events AS (DELETE FROM taskmill_event WHERE task_id IN (SELECT id FROM gone)
+    RETURNING id, tenant_id
+), {REMEMBERED}, events AS (DELETE FROM taskmill_event WHERE task_id IN (SELECT id FROM gone)
 ), attempts AS (DELETE FROM taskmill_attempt WHERE task_id IN (SELECT id FROM gone)
 ), logs AS (DELETE FROM taskmill_log WHERE task_id IN (SELECT id FROM gone)
 ), stored AS (DELETE FROM taskmill_once WHERE task_id IN (SELECT id FROM gone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from tasks_app.platform import ScheduledSubmission, submit_scheduled
 from tasks_app.selectors.quotas import forget_quotas
 from tasks_app.states import PENDING
 from tests import task_handlers  # noqa: F401 - registers the types
-from tests.factories import drive, make_key, make_task, make_tenant
+from tests.factories import drive, make_key, make_task, make_tenant, task_column
 from tests.integration.api_client import Api, pointers
 
 pytestmark = pytest.mark.django_db
@@ -137,6 +138,33 @@ def test_a_queue_s_quotas_hold_for_all_tenants_and_are_changed_live(api: Api) ->
     assert (shown["max_waiting"], shown["max_submissions_per_minute"]) == (None, 1)
     for wrong in ({"max_waiting": 0}, {"max_waiting_bytes": "9"}, {"max_waiting": 1_000_001}):
         assert pointers(api.patch("/queues/red", wrong)) == [f"/{next(iter(wrong))}"]
+
+
+def test_a_full_queue_takes_no_task_from_another_queue(api: Api, tenant: Tenant) -> None:
+    Queue.objects.create(name="thin", max_waiting=2, max_waiting_bytes=40)
+    Queue.objects.create(name="slow", max_submissions_per_minute=1)
+    forget_quotas()
+    small, other, large = (
+        str(make_task(tenant, queue="wide", payload="x" * (size - len('""'))))
+        for size in (11, 12, 30)
+    )
+    assert api.patch(f"/tasks/{small}", {"queue": "thin"}).status_code == 200
+    answer = api.patch(f"/tasks/{large}", {"queue": "thin", "priority": 7})
+    assert answer.status_code == 429
+    problem = answer.json()
+    assert (problem["code"], problem["quota"]) == ("quota_exceeded", "max_waiting_bytes")
+    assert (problem["queue"], problem["limit"], problem["used"]) == ("thin", 40, 11)
+    assert task_column(uuid.UUID(large), "queue") == "wide"
+    assert task_column(uuid.UUID(large), "priority") == 0
+    assert api.patch(f"/tasks/{other}", {"queue": "thin"}).status_code == 200
+    third = str(make_task(tenant, queue="wide", payload={}))
+    full = api.patch(f"/tasks/{third}", {"queue": "thin"})
+    assert (full.status_code, full.json()["quota"]) == (429, "max_waiting")
+    assert full.headers["Retry-After"] == "5"
+    assert api.patch(f"/tasks/{other}", {"queue": "thin", "priority": 2}).status_code == 200
+    assert api.patch(f"/tasks/{other}", {"queue": "slow"}).status_code == 200
+    assert api.patch(f"/tasks/{third}", {"queue": "thin"}).status_code == 200
+    assert api.patch(f"/tasks/{third}", {"queue": "slow"}).status_code == 429
 
 
 def test_a_queue_counts_what_is_delayed_and_retried_too(api: Api, tenant: Tenant) -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from tasks_app.models import ApiKey
+from tasks_app.models import ApiKey, Task
 from tasks_app.services.keys import (
     SCOPES,
     create_api_key,
@@ -16,6 +16,7 @@ from tasks_app.services.keys import (
     forget_principals,
     revoke_api_key,
 )
+from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import make_key, make_tenant
 from tests.integration.api_client import Api
 
@@ -129,3 +130,30 @@ def test_each_call_needs_its_scope(method: str, path: str, scope: str) -> None:
     assert response.status_code == 403
     assert (response.json()["code"], response.json()["scope"]) == ("scope_missing", scope)
     assert Api(make_key(scopes=[scope])).call(method, path).status_code in {200, 422}
+
+
+def test_task_types_of_the_platform_are_for_administrators() -> None:
+    tenant = make_tenant()
+    admin = Api(make_key(tenant))
+    others = Api(make_key(tenant, [one for one in SCOPES if one != "tasks:admin"]))
+    system: dict[str, Any] = {"type": "system.clean"}
+    known = admin.post("/tasks", system)
+    assert known.status_code == 202
+    plain = {"key": "k", "type": "tests.echo", "payload": {"text": "a"}, "interval_seconds": 60}
+    schedule = f"/schedules/{others.post('/schedules', plain).json()['id']}"
+    for answer in (
+        others.post("/tasks", system),
+        others.post("/tasks", system, Idempotency_Key="a"),
+        others.post("/task-types/system.clean/tasks", {}),
+        others.post(f"{known.json()['links']['self']}/rerun"),
+        others.post("/schedules", plain | system | {"key": "m"}),
+        others.patch(schedule, system),
+    ):
+        assert answer.status_code == 403, answer.content
+        problem = answer.json()
+        assert (problem["code"], problem["scope"]) == ("scope_missing", "tasks:admin")
+    items = [system, {"type": "tests.echo", "payload": {"text": "a"}}]
+    found = others.post("/tasks/bulk", {"items": items}).json()["results"]
+    assert [one["status"] for one in found] == [403, 202]
+    assert Task.objects.filter(type="system.clean").count() == 1
+    assert admin.post(f"{known.json()['links']['self']}/rerun").status_code == 202

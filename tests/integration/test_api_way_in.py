@@ -151,3 +151,16 @@ def test_a_token_in_the_clear_is_refused_where_there_is_tls(settings: Any) -> No
         assert (await client.get("/livez")).status_code == 200
 
     talk(conversation, make_key())
+
+
+def test_a_path_that_is_not_utf_8_is_refused_and_not_read_as_another() -> None:
+    token = make_key()
+
+    async def conversation(client: httpx.AsyncClient) -> list[int]:
+        path = "/api/v1/concurrency-keys"
+        return [
+            (await client.patch(f"{path}/{key}", json={"concurrency": 3})).status_code
+            for key in ("%ff", "a%fe", "%EF%BF%BD%ff", "%EF%BF%BD", "%C3%A9")
+        ]
+
+    assert talk(conversation, token) == [400, 400, 400, 200, 200]

@@ -215,7 +215,7 @@ def test_clean_deletes_finished_tasks_of_one_status_and_age_and_never_a_live_one
     body = {"grace_period": 3600, "status": "failed"}
     assert api.post(f"/queues/{queue}/clean", body).json() == {"count": 0}
     assert api.post(f"/queues/{queue}/clean", body | {"grace_period": 0}).json() == {"count": 1}
-    assert api.get(f"/tasks/{tasks.pop('failed')}").status_code == 404
+    assert api.get(f"/tasks/{tasks.pop('failed')}").status_code == 410
     assert {state: task_state(one) for state, one in tasks.items()} == {one: one for one in tasks}
     assert [task_state(one) for one in others] == ["failed", "failed"]
     for status in ("queued", "running"):
@@ -300,3 +300,40 @@ def test_operators_steer_queues_in_the_admin(staff: Callable[..., Client], queue
     assert "1 resumed." in act(operator, "resume_selected")
     row.refresh_from_db()
     assert (row.is_paused, row.order, row.concurrency) == (False, "newest", 2)
+
+
+@pytest.mark.parametrize("stored", [{}, {"window_most": 5}, {"window_least": 9}])
+def test_a_queue_s_least_window_is_not_above_its_most(
+    api: Api, queue: str, stored: dict[str, int]
+) -> None:
+    made = f"{queue}-made"
+    wrong = {"window_least": 9, "window_most": 5}
+    answers = [api.post("/queues", {"name": made} | wrong)]
+    assert api.post("/queues", {"name": made} | stored).status_code == 201
+    rest = {name: number for name, number in wrong.items() if name not in stored}
+    answers.append(api.patch(f"/queues/{made}", rest))
+    for answer in answers:
+        assert (answer.status_code, pointers(answer)) == (422, ["/window_least"])
+    assert api.patch(f"/queues/{made}", {"window_least": 5, "window_most": 5}).status_code == 200
+
+
+def test_what_tenants_share_names_no_key_of_another_tenant(queue: str) -> None:
+    mine, theirs = (Api(make_key(make_tenant(name))) for name in ("acme", "other"))
+    mine.post("/queues", {"name": queue})
+    task_id = make_task(make_tenant("other"), queue=queue)
+    own = make_task(make_tenant("acme"), queue=queue)
+    mine.post(f"/queues/{queue}/pause")
+    mine.patch("/task-types/tests.echo", {"concurrency": 5})
+
+    def named(api: Api, task_id: Any) -> set[str]:
+        board = {one["name"]: one for one in api.get("/queues").json()["results"]}
+        return {
+            api.get(f"/queues/{queue}").json()["paused_by"],
+            board[queue]["paused_by"],
+            waiting(api, task_id)[0]["by"],
+            api.get("/task-types/tests.echo").json()["limits"]["changed_by"],
+        }
+
+    assert named(theirs, task_id) == {"api"}
+    [whole] = named(mine, own)
+    assert whole.startswith("api:")

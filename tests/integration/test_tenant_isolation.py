@@ -36,6 +36,7 @@ CALLS: dict[str, list[tuple[str, str, Any]]] = {
     "tasks/<str:task_id>/logs": [("GET", "running", None)],
     "tasks/<str:task_id>/stream": [("GET", "success", None), ("GET", "queued", None)],
     "tasks/<str:task_id>/watch-tokens": [("POST", "queued", {})],
+    "tasks/<str:task_id>/deliveries": [("GET", "success", None)],
     "tasks/<str:task_id>/webhooks": [("POST", "queued", {"url": "https://93.184.216.34/"})],
 }
 """route below /api/v1 -> (method, state of A's task, body)"""

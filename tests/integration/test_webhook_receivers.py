@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from notifications.models import WebhookTry
-from tests.factories import make_task, make_tenant
+from tests.factories import make_key, make_task, make_tenant
+from tests.integration.api_client import Api
 from tests.processes import wait_for
 from tests.receivers import Answer, Receiver, receiver
 from tests.webhooks import (
@@ -176,3 +177,30 @@ def test_proxies_of_the_environment_are_not_used(shop: Receiver, monkeypatch: An
     told_of_a_task(shop)
     with running_webhooks():
         shop.wait(1)
+
+
+def test_what_was_sent_about_a_task_is_listed_with_its_own_addresses(shop: Receiver) -> None:
+    tenant = make_tenant()
+    endpoint, _ = make_endpoint(tenant, f"{shop.url}/all", types=["task.succeeded"])
+    task_id = make_task(tenant, state="success", webhook_urls=[f"{shop.url}/own"])
+    make_task(tenant, state="success", webhook_urls=[f"{shop.url}/other"])
+    sequence_events()
+    api = Api(make_key(tenant))
+    path = f"/tasks/{task_id}/deliveries"
+
+    def listed() -> list[Any]:
+        found: list[Any] = api.get(path).json()["results"]
+        return found
+
+    with running_webhooks():
+        wait_for(lambda: [one["state"] for one in listed()] == ["delivered"] * 2)
+    assert {(one["webhook"], one["url"]) for one in listed()} == {
+        (str(endpoint), None),
+        (None, f"{shop.url}/own"),
+    }
+    assert {one["task_id"] for one in listed()} == {str(task_id)}
+    first = api.get(f"{path}?limit=1").json()
+    second = api.get(first["next"].removeprefix("http://testserver")).json()
+    assert [*first["results"], *second["results"]] == listed()
+    other = Api(make_key(tenant, ["tasks:read"]))
+    assert other.get(path).status_code == 403

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from notifications.models import WebhookTry
+from notifications.models import WebhookDelivery, WebhookTry
 
 URL = "https://93.184.216.34/hook"
 
@@ -71,6 +71,13 @@ def list_webhook_deliveries(call: Any, world: Any) -> None:
     call(f"{path}/deliveries?limit=2")
 
 
+def list_task_deliveries(call: Any, world: Any) -> None:
+    path = world.task("success")
+    delivery_id = queued(world).rsplit("/", 1)[1]
+    WebhookDelivery.objects.filter(id=delivery_id).update(task_id=path.rsplit("/", 1)[1])
+    assert call(f"{path}/deliveries?limit=2").json()["results"]
+
+
 def get_webhook_delivery(call: Any, world: Any) -> None:
     path = queued(world)
     WebhookTry.objects.create(
@@ -100,6 +107,7 @@ WEBHOOK_CASES: dict[str, Callable[[Any, Any], None]] = {
         rotate_task_webhook_secret,
         test_webhook,
         list_webhook_deliveries,
+        list_task_deliveries,
         get_webhook_delivery,
         resend_webhook_delivery,
         add_task_webhook,
