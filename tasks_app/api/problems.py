@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import (
+    DisallowedHost,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+)
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views import defaults
@@ -34,6 +39,7 @@ from tasks_app.telemetry import logger
 
 CONTENT_TYPE: Final = "application/problem+json"
 RESERVED: Final = frozenset(Problem.model_fields)
+_HOST_REFUSED: Final = "This host name is not served; TASKMILL_ALLOWED_HOSTS lists those that are."
 _INNER_FIELDS: Final = frozenset({"retry_after", "is_token_missing", "allow"})
 _log = logger(__name__)
 
@@ -128,7 +134,8 @@ def is_api(request: HttpRequest) -> bool:
 def bad_request(request: HttpRequest, exception: Exception) -> Any:
     """Answer 400 (Django's handler400)."""
     if is_api(request):
-        return problem_response(RequestError(), request)
+        message = _HOST_REFUSED if isinstance(exception, DisallowedHost) else None
+        return problem_response(RequestError(message), request)
     return defaults.bad_request(request, exception)
 
 

@@ -45,7 +45,9 @@ def test_a_method_that_is_not_taken_is_answered_with_those_that_are(api: Api) ->
 
 def test_a_host_that_is_not_ours_is_refused_as_a_problem() -> None:
     client = Client(raise_request_exception=False)
-    problem(client.get("/api/v1/workers", headers={"Host": "evil.example"}), 400, "bad_request")
+    refused = client.get("/api/v1/workers", headers={"Host": "evil.example"})
+    problem(refused, 400, "bad_request")
+    assert "TASKMILL_ALLOWED_HOSTS" in refused.json()["detail"]
 
 
 def test_a_bug_in_a_view_is_a_problem_that_tells_nothing(
