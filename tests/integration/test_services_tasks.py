@@ -42,8 +42,8 @@ def caller(tenant: Tenant) -> Caller:
 NAMES = """CancelAnswer DuplicateTask ErrorInfo EventType Handler LeaseLost NotFinished
 PayloadTooLarge Permanent ProcessTimeout QuotaExceeded RequestError Retry RetryLater State
 StateConflict Status TaskCancelled TaskContext TaskHandle TaskNotFound TaskTooDeep TaskmillError
-TooManyChildren UnknownTaskType ValidationFailed cancel current_task get_task handler retry
-submit"""
+TooManyChildren UnknownTaskType ValidationFailed caller_for cancel current_task get_task handler
+retry submit"""
 
 
 def test_the_public_names_are_these_and_no_others() -> None:
