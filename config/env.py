@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import os
 import tempfile
 from collections.abc import Mapping
@@ -87,6 +88,20 @@ class Mail:
     has_tls: bool = False
 
 
+def _is_found(app: str) -> bool:
+    """Say whether Python finds an app, written as its package or as its `AppConfig`."""
+    package, _, last = app.rpartition(".")
+    module = package if last[:1].isupper() else app
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError as error:
+        if error.name and module.startswith(error.name):
+            return False
+        raise
+    except ValueError:
+        return False
+
+
 _MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
 
 
@@ -105,6 +120,18 @@ class Environment:
         """Give a comma-separated list."""
         raw = self.text(name)
         return tuple(word.strip() for word in raw.split(",") if word.strip()) if raw else default
+
+    def apps(self, name: str) -> tuple[str, ...]:
+        """Give a list of Django apps; one that Python does not find is a fault."""
+        wanted = self.words(name)
+        for app in wanted:
+            if not _is_found(app):
+                self.fault(
+                    name,
+                    f"{app!r} cannot be found; put its package beside manage.py, "
+                    "or the directory above it into PYTHONPATH",
+                )
+        return tuple(app for app in wanted if _is_found(app))
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Give a yes/no variable: 1, true, yes, on or 0, false, no, off."""

@@ -72,7 +72,7 @@ INSTALLED_APPS = [
     "tasks_app",
     "notifications",
     "scheduler",
-    *env.words("TASKMILL_APPS"),
+    *env.apps("TASKMILL_APPS"),
 ]
 
 MIDDLEWARE = [

@@ -84,6 +84,7 @@ __all__ = [
     "TooManyQueues",
     "UnknownTaskType",
     "ValidationFailed",
+    "caller_for",
     "cancel",
     "current_task",
     "get_task",
@@ -91,6 +92,19 @@ __all__ = [
     "retry",
     "submit",
 ]
+
+
+def caller_for(*, tenant: str = DEFAULT_TENANT, actor: str = "python") -> Caller:
+    """Say for whom a call acts, as the functions of `scheduler.public` ask for it.
+
+    Args:
+        tenant: slug.
+        actor: shown in the history, at most 100 characters.
+
+    Raises:
+        NotFound: there is no active tenant of this slug.
+    """
+    return Caller(tenant_id=tenant_id_of(tenant), actor=actor[:100])
 
 
 def get_task(task_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT) -> TaskHandle:
@@ -116,7 +130,7 @@ def cancel(
         TaskNotFound: no such task of this tenant.
         StateConflict: it finished otherwise.
     """
-    caller = Caller(tenant_id=tenant_id_of(tenant), actor=actor[:100])
+    caller = caller_for(tenant=tenant, actor=actor)
     return cancel_task(caller=caller, task_id=task_id, reason=reason, is_forced=is_forced)
 
 
@@ -128,5 +142,5 @@ def retry(task_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT, actor: str = "pyt
         StateConflict: it is unfinished or succeeded.
         DuplicateTask: a live task holds its unique key.
     """
-    retry_task(caller=Caller(tenant_id=tenant_id_of(tenant), actor=actor[:100]), task_id=task_id)
+    retry_task(caller=caller_for(tenant=tenant, actor=actor), task_id=task_id)
     return TaskHandle(task_id, tenant=tenant)

@@ -279,9 +279,18 @@ def _declare(task_type: str, options: Options, function: Callable[..., Any]) -> 
     return declared
 
 
+_OPTIONS: Final = tuple(
+    name
+    for name, one in inspect.signature(handler).parameters.items()
+    if one.kind is inspect.Parameter.KEYWORD_ONLY
+)
+
+
 def _check_words(task_type: str, unknown: Iterable[str]) -> None:
     if names := ", ".join(sorted(unknown)):
-        raise HandlerDeclarationError(f"handler {task_type}: unknown option {names}")
+        raise HandlerDeclarationError(
+            f"handler {task_type}: unknown option {names}; there are {', '.join(_OPTIONS)}"
+        )
     if len(task_type) > MAX_TYPE_LENGTH or not TYPE_PATTERN.match(task_type):
         raise HandlerDeclarationError(
             f"handler {task_type!r}: a type is lower-case words joined by dots, "
@@ -306,11 +315,17 @@ def _checked(task_type: str, options: Options) -> Options:
         ("bundle", options.bundle, 1, MAX_BUNDLE),
     )
     for name, value, least, most in bounds:
-        if value is not None and not least <= value <= most:
+        if value is not None and (type(value) is not int or not least <= value <= most):
             raise HandlerDeclarationError(
-                f"handler {task_type}: {name} must be {least} to {most}, not {value}"
+                f"handler {task_type}: {name} must be a whole number, {least} to {most}, "
+                f"not {value!r}"
             )
-    if not QUEUE_PATTERN.match(options.queue):
+    if options.retry is not None and not isinstance(options.retry, Retry):
+        raise HandlerDeclarationError(
+            f"handler {task_type}: retry is a policy such as Retry.fixed(30), not "
+            f"{options.retry!r}; how often is max_retry"
+        )
+    if not isinstance(options.queue, str) or not QUEUE_PATTERN.match(options.queue):
         raise HandlerDeclarationError(
             f"handler {task_type}: {options.queue!r} is no queue name (a-z, 0-9, . _ -)"
         )

@@ -94,8 +94,7 @@ def test_the_tutorial_s_handler_runs_and_its_payload_is_checked(
 
 def test_the_guide_s_curl_for_schedules_does_what_it_says(installation: Installation) -> None:
     [curl] = blocks(SCHEDULES, "sh")
-    script = 'eval "$(make -s env)"\n' + curl
-    preview, changed, run, paused, resumed, firings, listed, refused = shell(installation, script)
+    preview, changed, run, paused, resumed, firings, listed, refused = shell(installation, curl)
     assert preview["results"][0]["local"] == "2027-03-28T03:00:00+02:00"
     assert preview["results"][0]["note"]
     assert (changed["cron"], changed["interval_seconds"]) == (None, 3600.0)
@@ -222,3 +221,21 @@ def test_the_page_on_submissions_limits_and_deduplicates(installation: Installat
     assert (latest["state"], latest["payload"]) == ("scheduled", {"n": 4})
     assert unmailed["id"] == mailed["id"]
     assert (typed_again["id"], typed_again["payload"]) == (typed["id"], {"text": "Hello"})
+
+
+def test_the_tutorial_s_first_task_succeeds_and_its_second_is_cancelled(
+    installation: Installation,
+) -> None:
+    start, look, cancel = (
+        next(block for block in blocks(TUTORIAL, "sh") if words in block)
+        for words in ('"example"', "limit=1", "DELETE")
+    )
+    script = f"{start}\necho\n{look}\necho\n{cancel}".replace("\ncurl", "\necho; curl")
+    submitted, listed, asked, stopped = shell(installation, script)
+    assert (submitted["type"], submitted["status"]) == ("example", "pending")
+    assert [one["id"] for one in listed["results"]] == [submitted["id"]]
+    assert asked["status"] in {"processing", "cancelled"}
+    assert stopped["status"] in {"processing", "cancelled"}
+    ended = 'eval "$(make -s env)"\ncurl -sS -H "Authorization: Bearer $TASKMILL_TOKEN" '
+    ended += f'-H "Prefer: wait=10" "$TASKMILL_URL/api/v1/tasks/{stopped["id"]}"'
+    assert shell(installation, ended)[0]["status"] == "cancelled"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 import tests.task_handlers  # noqa: F401 - registers the types
 from scheduler.conf import SchedulerConf
@@ -29,8 +31,9 @@ from scheduler.public import (
     run_now,
     update_schedule,
 )
+from tasks_app import registry
 from tasks_app.models import Task
-from tasks_app.public import UnknownTaskType, ValidationFailed
+from tasks_app.public import UnknownTaskType, ValidationFailed, handler
 from tests import beats
 from tests.beats import (
     caller,
@@ -410,3 +413,22 @@ def test_a_clock_that_is_put_back_fires_nothing_twice() -> None:
         "missing": [],
         "extra": [],
     }
+
+
+def test_the_example_of_the_how_to_makes_runs_and_pauses_a_schedule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "_handlers", dict(registry._handlers))
+    handler("invoices.send")(lambda: None)
+    caller("default")
+    page = settings.BASE_DIR / "docs" / "how-to" / "schedule-tasks.md"
+    example = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.M | re.S)[1]
+    exec(example, {})
+    [made] = list_schedules(tenant_id=caller("default").tenant_id)
+    assert (made.key, made.status, made.status_reason) == (
+        "invoices.nightly",
+        "paused",
+        "stocktaking",
+    )
+    [task] = Task.objects.filter(type="invoices.send")
+    assert (task.queue, task.tags) == ("mail", ["nightly"])

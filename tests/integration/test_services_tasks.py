@@ -42,7 +42,8 @@ def caller(tenant: Tenant) -> Caller:
 NAMES = """CancelAnswer DuplicateTask ErrorInfo EventType Handler LeaseLost NotFinished
 PayloadTooLarge Permanent ProcessTimeout QuotaExceeded RequestError Retry RetryLater State
 StateConflict Status TaskCancelled TaskContext TaskHandle TaskNotFound TaskTooDeep TaskmillError
-TooManyChildren TooManyQueues UnknownTaskType ValidationFailed cancel current_task get_task handler
+TooManyChildren TooManyQueues UnknownTaskType ValidationFailed caller_for cancel current_task
+ get_task handler
 retry submit"""
 
 

@@ -45,6 +45,7 @@ def test_every_image_is_pinned_by_version(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_know_database_broker_redis_and_key(name: str) -> None:
     needed = {"DATABASE_URL", "BROKER_URL", "REDIS_URL", "SECRET_KEY", "TASKMILL_ALLOWED_HOSTS"}
+    needed |= {"SECRET_KEY_FALLBACKS", "TASKMILL_APPS"}
     assert needed <= SERVICES[name]["environment"].keys()
 
 
@@ -59,8 +60,8 @@ def test_the_engine_publishes_to_the_compose_file_s_mosquitto() -> None:
 def test_no_secret_has_a_default() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
-            if variable == "EMAIL_URL":
-                assert value == "${EMAIL_URL:-}", "it is optional, and empty where it is unset"
+            if variable in {"EMAIL_URL", "SECRET_KEY_FALLBACKS"}:
+                assert value == f"${{{variable}:-}}", "it is optional, and empty where it is unset"
             elif SECRETS.search(variable):
                 used = re.findall(r"\$\{([^}]*)\}", str(value))
                 assert used, f"{name}.{variable} is written out"

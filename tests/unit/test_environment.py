@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from config.env import EmbeddedPaths, Environment, EnvironmentFault
+from config.env import BASE_DIR, EmbeddedPaths, Environment, EnvironmentFault
 from tasks_app.conf import TasksConf
 
 
@@ -140,3 +143,32 @@ def test_a_long_directory_moves_its_sockets_to_a_short_one() -> None:
     assert len(str(far.valkey_socket)) < 100
     assert far.sockets == EmbeddedPaths(far.var).sockets
     assert far.sockets != EmbeddedPaths(far.var / "other").sockets
+
+
+def test_an_app_that_is_not_found_is_a_fault_that_says_where_to_put_it() -> None:
+    environment = Environment({"TASKMILL_APPS": "shopp,tests.nothing,tests,tasks_app.apps.Config"})
+    assert environment.apps("TASKMILL_APPS") == ("tests", "tasks_app.apps.Config")
+    assert [fault.split(" cannot")[0] for fault in environment.faults] == [
+        "TASKMILL_APPS: 'shopp'",
+        "TASKMILL_APPS: 'tests.nothing'",
+    ]
+    assert "PYTHONPATH" in environment.faults[0]
+
+
+def test_manage_py_tells_the_faults_of_the_environment_without_a_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=BASE_DIR,
+        env=os.environ | {"TASKMILL_APPS": "shopp", "TASKMILL_MAX_RETRY": "many"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    first, *faults = done.stderr.splitlines()
+    assert first == "The configuration does not allow a start:"
+    assert [fault.split(":")[0].strip() for fault in faults] == [
+        "TASKMILL_MAX_RETRY",
+        "TASKMILL_APPS",
+    ]

@@ -93,3 +93,13 @@ def test_the_page_on_tests_holds_tests_that_pass(
     page.test_the_card_is_charged_once(orders.bank)
     orders.bank.is_down = True
     page.test_the_third_attempt_is_the_last(None)
+
+
+def test_the_page_on_moving_from_celery_holds_a_handler_that_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _before, *after = blocks("move-from-celery.md")
+    page = module(monkeypatch, "page_on_moving", "\n".join(after))
+    run = page.send_invoice.test_run({"invoice_id": 7, "copy_to": "me"})
+    assert (run.result, run.once_values) == ({"invoice_id": 7}, {"mail": "sent to me"})
+    assert (page.send_invoice.options.max_retry, page.send_invoice.options.queue) == (5, "mail")

@@ -108,7 +108,13 @@ def test_a_type_that_is_no_dotted_name_is_refused(name: str) -> None:
         ({"bundle": 251}, "bundle"),
         ({"rate": "often"}, "rate: 'often' is no rate; write tasks per time"),
         ({"rate": 10}, "rate: '10' is no rate"),
+        ({"timeout": "10m"}, "timeout must be a whole number, 1 to 604800, not '10m'"),
+        ({"timeout": 1.5}, "timeout must be a whole number"),
+        ({"max_retry": True}, "max_retry must be a whole number"),
+        ({"retry": 5}, r"retry is a policy such as Retry\.fixed\(30\), not 5"),
+        ({"queue": 5}, "5 is no queue name"),
         ({"retries": 3, "colour": 1}, "colour, retries"),
+        ({"max_retries": 3}, "unknown option max_retries; there are queue, priority, max_retry,"),
     ],
 )
 def test_an_option_that_is_unknown_or_out_of_bounds_is_refused_by_name(
