@@ -43,8 +43,7 @@ NAMES = """CancelAnswer DuplicateTask ErrorInfo EventType Handler LeaseLost NotF
 PayloadTooLarge Permanent ProcessTimeout QuotaExceeded RequestError Retry RetryLater State
 StateConflict Status TaskCancelled TaskContext TaskHandle TaskNotFound TaskTooDeep TaskmillError
 TooManyChildren TooManyQueues UnknownTaskType ValidationFailed caller_for cancel current_task
- get_task handler
-retry submit"""
+get_task handler retry submit"""
 
 
 def test_the_public_names_are_these_and_no_others() -> None:
