@@ -153,9 +153,8 @@ class ApiApplication(ASGIHandler):
     ) -> HttpResponseBase:
         """Wait without a thread, and take one for what became of it."""
         waited: Callable[..., Awaitable[Finish]] = getattr(match.func, "waited")  # noqa: B009 - set by WaitingView
-        return await self._in_thread(
-            _rendered_and_closed, await waited(request, response, response.wait)
-        )
+        finish = await waited(request, response, response.wait)
+        return await self._in_thread(partial(_finished, request), finish)
 
     def _one_request(self, request: HttpRequest) -> HttpResponseBase:
         set_script_prefix("/")
@@ -234,7 +233,7 @@ def _is_unfinished(response: HttpResponseBase) -> bool:
 
 
 def _settled(request: HttpRequest, settle: Finish) -> HttpResponseBase:
-    """Make the answer to an applicant; what goes wrong is answered as in any view."""
+    """Make an answer that was still to be made; what goes wrong is answered as in any view."""
 
     def view(_: HttpRequest) -> HttpResponseBase:
         response = settle()
@@ -314,8 +313,7 @@ def _render(response: HttpResponseBase) -> None:
         response.headers.setdefault("Content-Length", str(len(response.content)))
 
 
-def _rendered_and_closed(finish: Finish) -> HttpResponseBase:
-    response = finish()
-    _render(response)
+def _finished(request: HttpRequest, finish: Finish) -> HttpResponseBase:
+    response = _settled(request, finish)
     response.close()
     return response

@@ -64,24 +64,18 @@ def settled_together(
         The numbers of their responses, with what makes the answer of each.
     """
     applying = [
-        (number, one)
-        for number, one in enumerate(responses)
-        if isinstance(one, ApplyingResponse) and one.applicant.waits_for_nobody
+        (number, one) for number, one in enumerate(responses) if isinstance(one, ApplyingResponse)
     ]
-    outcomes = _outcomes([one.applicant for _, one in applying])
+    outcomes: Sequence[Submitted | Exception]
+    try:
+        applying = [(number, one) for number, one in applying if one.applicant.waits_for_nobody]
+        outcomes = admit_together([one.applicant for _, one in applying]) if applying else []
+    except Exception as error:  # noqa: BLE001 - each of them answers with it
+        outcomes = [error] * len(applying)
     return [
         (number, partial(one.settle, partial(_outcome, outcome)))
         for (number, one), outcome in zip(applying, outcomes, strict=True)
     ]
-
-
-def _outcomes(applicants: Sequence[Applicant]) -> Sequence[Submitted | Exception]:
-    if not applicants:
-        return []
-    try:
-        return admit_together(applicants)
-    except Exception as error:  # noqa: BLE001 - each of them answers with it
-        return [error] * len(applicants)
 
 
 def _outcome(outcome: Submitted | Exception) -> Submitted:

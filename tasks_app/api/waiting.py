@@ -13,6 +13,7 @@ import contextvars
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -87,6 +88,7 @@ class WaitingHub:
         self._unrung = 0
         self._arrival = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._backoff = FIRST_BACKOFF
 
     @property
     def waiters(self) -> int:
@@ -136,31 +138,39 @@ class WaitingHub:
         self._unrung -= not waiter.wish.is_rung
 
     async def _run(self) -> None:
-        backoff = FIRST_BACKOFF
-        while self._waiters:
-            hearing = asyncio.create_task(self._hear())
-            try:
-                async with await _connect() as connection:
-                    backoff = FIRST_BACKOFF
-                    await self._poll(connection, hearing)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                _log.warning("waiting hub lost the database", error=str(error).split("\n")[0])
-                await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, LONGEST_BACKOFF)
-                continue
-            finally:
-                hearing.cancel()
-                await asyncio.gather(hearing, return_exceptions=True)
-            return
-        self._task = None
+        try:
+            while self._waiters:
+                await self._look()
+        finally:
+            self._task = None
+
+    async def _look(self) -> None:
+        """Look with a new connection until nobody waits, or until that fails."""
+        hearing = asyncio.create_task(self._hear())
+        try:
+            async with await _connect() as connection:
+                self._backoff = FIRST_BACKOFF
+                await self._poll(connection, hearing)
+                return
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            _log.warning("waiting hub lost the database", error=str(error).split("\n")[0])
+        except Exception:  # noqa: BLE001 - whatever it is, who waits is not left alone
+            _log.exception("waiting hub failed")
+            self._backoff = LONGEST_BACKOFF
+        finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+        await asyncio.sleep(self._backoff)
+        self._backoff = min(self._backoff * 2, LONGEST_BACKOFF)
 
     async def _hear(self) -> None:
         """Wake those whose task's end rings."""
         async with await _connect() as connection:
             await connection.execute(_LISTEN)
             async for bell in connection.notifies():
-                for waiter in self._waiters.get(uuid.UUID(bell.payload), ()):
-                    waiter.wake()
+                with suppress(ValueError):  # others may ring, too
+                    for waiter in self._waiters.get(uuid.UUID(bell.payload), ()):
+                        waiter.wake()
 
     async def _poll(
         self, connection: psycopg.AsyncConnection[Any], hearing: asyncio.Task[None]
@@ -184,7 +194,6 @@ class WaitingHub:
                 await asyncio.sleep(max(FIRST_PAUSE, rest))
             elif clock() > eager_until:
                 pause = min(pause * _SLOWER, LONGEST_PAUSE)
-        self._task = None
 
     @property
     def _first_pause(self) -> float:

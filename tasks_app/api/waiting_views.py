@@ -13,14 +13,14 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 from typing_extensions import override
 
-from tasks_app.api.problems import problem_response
+from tasks_app.api.problems import problem_response, translate
 from tasks_app.api.views import ApiView
 from tasks_app.api.waiting import Wait, waiting_hub
 from tasks_app.errors import RateLimited, TaskNotFound
@@ -103,24 +103,36 @@ async def _waited(
 
 
 def _as_it_is(response: WaitingResponse) -> WaitingResponse:
+    response.wait = None
     return response
 
 
 def _settled(request: HttpRequest, response: WaitingResponse, wait: Wait) -> HttpResponseBase:
+    """Show what became of the task.
+
+    Where that cannot be learned (it was purged since, the database is away), a submission keeps its
+    answer of before the wait: it has been accepted.
+    """
+    response.wait = None
+    status = response.status_code
     try:
-        row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id, is_shown=True)
-    except TaskNotFound as error:
-        if request.method != "GET":  # the remembered answer of a key, and the task was purged since
-            return response
-        return problem_response(error, request)
+        _show_end(response, wait)
+    except (TaskNotFound, OperationalError, InterfaceError) as error:
+        response.status_code = status
+        return problem_response(translate(error), request) if request.method == "GET" else response
     response["Preference-Applied"] = f"wait={int(wait.seconds)}"
-    if response.status_code != ACCEPTED or row["state"] in FINISHED:
+    return response
+
+
+def _show_end(response: WaitingResponse, wait: Wait) -> None:
+    row = find_task(tenant_id=wait.tenant_id, task_id=wait.task_id, is_shown=True)
+    is_finished = row["state"] in FINISHED
+    if response.status_code != ACCEPTED or is_finished:
         response.status_code = 200
     watch = response.data.get("watch") if isinstance(response.data, dict) else None
     show(response, row, is_same=wait.version == row["version"])
-    if watch is not None and row["state"] not in FINISHED:
+    if watch is not None and not is_finished:
         response.data["watch"] = watch
-    return response
 
 
 def show(response: WaitingResponse, row: dict[str, Any], *, is_same: bool = False) -> None:
@@ -129,6 +141,7 @@ def show(response: WaitingResponse, row: dict[str, Any], *, is_same: bool = Fals
     Args:
         is_same: the client has this version, so the answer is 304.
     """
+    response.data = None if is_same else _shown(response, row)
     response["ETag"] = f'"{row["version"]}"'
     if row["state"] in FINISHED:
         response.headers.pop("Retry-After", None)
@@ -136,14 +149,14 @@ def show(response: WaitingResponse, row: dict[str, Any], *, is_same: bool = Fals
         response["Retry-After"] = str(POLL_SECONDS)
     if is_same:
         response.status_code = HTTPStatus.NOT_MODIFIED
-        response.data = None
-        return
-    if response.status_code == HTTPStatus.NOT_MODIFIED:  # it was the same before the wait
+    elif response.status_code == HTTPStatus.NOT_MODIFIED:  # it was the same before the wait
         response.status_code = HTTPStatus.OK
+
+
+def _shown(response: WaitingResponse, row: dict[str, Any]) -> dict[str, Any]:
     if response.is_receipt:
-        response.data = task_receipt(task_object(row))
-        return
+        return task_receipt(task_object(row))
     waiting = None
     if row["state"] in PENDING:
         waiting = waiting_reasons(tenant_id=row["tenant_id"], task_id=row["id"])
-    response.data = task_object(row, waiting=waiting)
+    return task_object(row, waiting=waiting)

@@ -152,19 +152,24 @@ class FeedHub:
 
     async def _run(self) -> None:
         backoff = FIRST_BACKOFF
-        while self._open:
-            try:
-                async with connected("feed") as connection:
-                    backoff = FIRST_BACKOFF
-                    await self._follow(connection)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                _log.warning("the feed hub lost the database", error=str(error).split("\n")[0])
-                await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, LONGEST_BACKOFF)
-        self._task = None
-        self._position = None
-        self._started.clear()
-        await self._replays.close()
+        try:
+            while self._open:
+                try:
+                    async with connected("feed") as connection:
+                        backoff = FIRST_BACKOFF
+                        await self._follow(connection)
+                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                    _log.warning("the feed hub lost the database", error=str(error).split("\n")[0])
+                    await asyncio.sleep(backoff)
+                    backoff = min(backoff * 2, LONGEST_BACKOFF)
+                except Exception:  # noqa: BLE001 - nor are subscribers left alone by a fault
+                    _log.exception("the feed hub failed, and begins anew where it was")
+                    await asyncio.sleep(LONGEST_BACKOFF)
+        finally:
+            self._task = None
+            self._position = None
+            self._started.clear()
+            await self._replays.close()
 
     async def _follow(self, connection: Connection) -> None:
         """Hand out what is new until nobody has subscribed for a while."""
@@ -183,7 +188,7 @@ class FeedHub:
                 await self._end_revoked(connection)
             await asyncio.sleep(rest)
             rested_at = clock()
-            last = max([int(one.payload) async for one in _news(connection)], default=0)
+            last = max([_end_told(one) async for one in _news(connection)], default=0)
             if last <= (self._position or 0):  # nothing, or of a feed that began anew
                 last = (await bounds(connection)).last
             waited = clock() - rested_at
@@ -232,6 +237,11 @@ class FeedHub:
 def _news(connection: Connection) -> AsyncIterator[psycopg.Notify]:
     """Give the ends of the feed that the relay has told of; none when all is quiet for a while."""
     return connection.notifies(timeout=POLL_SECONDS, stop_after=1)
+
+
+def _end_told(notice: psycopg.Notify) -> int:
+    """Give the end of the feed that is told; 0 where somebody else has rung."""
+    return int(notice.payload) if notice.payload.isdecimal() else 0
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, FeedHub] = WeakKeyDictionary()

@@ -18,7 +18,7 @@ from tasks_app.api.gathering import MOST_TOGETHER, Gatherer
 from tasks_app.db import connect
 from tasks_app.models import Task, Tenant
 from tasks_app.selectors.quotas import forget_quotas
-from tasks_app.services import submit
+from tasks_app.services import admission, submit
 from tasks_app.services.admission import Applicant
 from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import make_key, make_tenant
@@ -217,6 +217,23 @@ def test_what_may_have_been_stored_is_not_tried_again(monkeypatch: pytest.Monkey
 
     talk(conversation, make_key())
     assert sum(calls) == 20
+
+
+def test_what_cannot_be_asked_of_the_store_is_a_503_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost(tasks: Sequence[Any]) -> Any:
+        raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(admission, "limited_scopes", lost)
+
+    async def conversation(client: httpx.AsyncClient) -> None:
+        posts = [client.post(TASKS, json=order) for order in ORDERS]
+        answers = await asyncio.gather(*posts)
+        assert {answer.status_code for answer in answers} == {503}
+        assert {answer.json()["code"] for answer in answers} == {"store_unavailable"}
+
+    talk(conversation, make_key())
 
 
 def test_an_error_of_the_platform_is_answered_to_each(monkeypatch: pytest.MonkeyPatch) -> None:
