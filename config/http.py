@@ -61,9 +61,10 @@ class PairedWrites:
 class Protocol(HttpToolsProtocol):
     """For uvicorn's `--http`; a connection that becomes a WebSocket gets its own transport back."""
 
-    _heads = 0
+    _steps = 0
+    _is_under_way = False
     _is_in_head = False
-    _head_bytes = 0
+    _stray_bytes = 0
     _timer: asyncio.TimerHandle | None = None
 
     @override
@@ -80,31 +81,56 @@ class Protocol(HttpToolsProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Read a portion; refuse a head that is too long."""
-        heads = self._heads
+        """Read a portion; refuse a head that is too long, and trailers or what stands between the
+        chunks of a body.
+        """
+        steps = self._steps
         super().data_received(data)
-        if not self._is_in_head or self.transport.is_closing():
+        if not self._is_under_way or self.transport.is_closing():
             return
-        if self._timer is None:
+        if self._is_in_head and self._timer is None:
             self._time_head()
-        if heads == self._heads:
-            self._head_bytes += len(data)
-        if self._head_bytes > MOST_HEAD_BYTES:
+        if steps == self._steps:
+            self._stray_bytes += len(data)
+        if self._stray_bytes > MOST_HEAD_BYTES:
             words = f"A request's line and headers have {MOST_HEAD_BYTES} bytes at most."
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, words)
 
     @override
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self._heads += 1
-        self._is_in_head, self._head_bytes = True, 0
+        self._step()
+        self._is_in_head = self._is_under_way = True
         super().on_message_begin()
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; a trailer of a chunked body is read by nobody."""
+        if self._is_in_head:
+            super().on_header(name, value)
 
     @override
     def on_headers_complete(self) -> None:
         """End a head."""
         self._end_head()
         super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._step()
+        super().on_body(body)
+
+    @override
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._step()
+        self._is_under_way = False
+        super().on_message_complete()
+
+    def _step(self) -> None:
+        self._steps += 1
+        self._stray_bytes = 0
 
     @override
     def handle_websocket_upgrade(self) -> None:
@@ -129,6 +155,10 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, words: str) -> None:
         self._end_head()
         if self.transport.is_closing():
+            return
+        running = self.cycle
+        if running is not None and running.response_started and not running.response_complete:
+            self.transport.close()
             return
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: text/plain\r\n"
         head += f"content-length: {len(words)}\r\nconnection: close\r\n\r\n"

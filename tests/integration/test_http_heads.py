@@ -25,9 +25,9 @@ async def answer_ok(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[int]:
+async def serving(app: Any) -> AsyncIterator[int]:
     """Run uvicorn with our protocol; gives its port."""
-    settings = uvicorn.Config(answer_ok, port=0, http=Protocol, lifespan="off", log_config=None)
+    settings = uvicorn.Config(app, port=0, http=Protocol, lifespan="off", log_config=None)
     server = uvicorn.Server(settings)
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -39,21 +39,21 @@ async def serving() -> AsyncIterator[int]:
         await task
 
 
-async def sent(*portions: bytes) -> bytes:
+async def sent(*portions: bytes, app: Any = answer_ok) -> bytes:
     """Send portions on one connection and give all that is answered until its end."""
-    async with serving() as port, asyncio.timeout(20):
+    async with serving(app) as port, asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        with contextlib.suppress(ConnectionError):
-            for portion in portions:
-                writer.write(portion)
-                await writer.drain()
-                await asyncio.sleep(0.02)
-        answer = b""
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65_536):
-                answer += data
-        writer.close()
-        return answer
+        with contextlib.closing(writer):
+            with contextlib.suppress(ConnectionError):
+                for portion in portions:
+                    writer.write(portion)
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                while data := await reader.read(65_536):
+                    answer += data
+            return answer
 
 
 @pytest.mark.parametrize("endless", [b"a" * 32_768, b"\r\nX-Many: 1" * 3_000])
@@ -74,6 +74,40 @@ def test_a_second_head_of_a_connection_is_timed_too(monkeypatch: pytest.MonkeyPa
     answer = asyncio.run(sent(REQUEST + b"\r\n", REQUEST))
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"HTTP/1.1 408 " in answer
+
+
+CHUNKED = REQUEST.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+END = b"2\r\nok\r\n0\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begun", "endless"),
+    [
+        (END + b"X-Long: ", b"a" * 32_768),
+        (END + b"X-Many: 1", b"\r\nX-Many: 1" * 3_000),
+        (b"2;long=", b"a" * 32_768),
+    ],
+    ids=["one trailer", "many trailers", "an extension"],
+)
+def test_trailers_and_extensions_without_end_are_refused(begun: bytes, endless: bytes) -> None:
+    answer = asyncio.run(sent(CHUNKED + begun, endless, endless, endless))
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+def test_trailers_of_a_chunked_body_are_no_headers() -> None:
+    seen: list[Any] = []
+
+    async def headers(scope: Any, receive: Any, send: Any) -> None:
+        await answer_ok(scope, receive, send)
+        seen.extend(scope["headers"])
+
+    chunks = b"2\r\nok\r\n" + b"1;name=value\r\n!\r\n" + b"0\r\nX-After: 1\r\n\r\n"
+    last = REQUEST + b"Connection: close\r\n\r\n"
+    answer = asyncio.run(sent(CHUNKED + chunks, last, app=headers))
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+    assert b"x-after" not in [name for name, _ in seen]
 
 
 def test_heads_in_portions_and_long_bodies_are_served() -> None:
