@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from tasks_app.clock import monotonic
 from tasks_app.conf import TasksConf, conf
@@ -18,12 +17,6 @@ from tasks_app.maintenance.rescue import Rescue
 from tasks_app.maintenance.step import Step, StepTurn
 from tasks_app.maintenance.sweep import Sweep
 from tasks_app.maintenance.watch_queues import WatchQueues
-from tasks_app.telemetry import logger
-
-FIRST_REST_SECONDS: Final = 1.0
-LONGEST_REST_SECONDS: Final = 60.0
-
-log = logger(__name__)
 
 
 def maintain_steps(settings: TasksConf) -> list[Step]:
@@ -70,7 +63,6 @@ class MaintainWork:
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
         self._due: dict[str, float] = {}
-        self._failures: dict[str, int] = {}
 
     def run_once(self, turn: Turn) -> Round:
         """Run the steps that are due; see `Work.run_once`."""
@@ -79,26 +71,9 @@ class MaintainWork:
             if turn.stop.is_set():
                 break
             if self._due.get(step.name, 0.0) <= monotonic():
-                counts[step.name] = self._run_apart(step, turn)
+                counts[step.name] = self._run(step, turn)
         wait = min(self._due.values(), default=0.0) - monotonic()
         return Round(counts=counts, wait_seconds=max(0.0, wait))
-
-    def _run_apart(self, step: Step, turn: Turn) -> int:
-        """Run a step once; one that fails is logged and rests, longer each time, for those behind
-        it have their duties. A lost connection ends the round.
-        """
-        try:
-            count = self._run(step, turn)
-        except Exception:
-            if turn.connection.closed:
-                raise
-            failures = self._failures[step.name] = self._failures.get(step.name, 0) + 1
-            rest = min(FIRST_REST_SECONDS * 2 ** min(failures - 1, 10), LONGEST_REST_SECONDS)
-            log.exception("a step of the maintain loop failed", step=step.name, rest_seconds=rest)
-            self._due[step.name] = monotonic() + rest
-            return 0
-        self._failures.pop(step.name, None)
-        return count
 
     def _run(self, step: Step, turn: Turn) -> int:
         """Run a step once; one that hit its limit is due again right after the others."""

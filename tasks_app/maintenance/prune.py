@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from math import inf
-
 from tasks_app.db import Cursor
 from tasks_app.maintenance.step import StepResult, StepTurn
 from tasks_app.states import DEAD_LETTERS, FINISHED
-from tasks_app.transitions.purging import WITH_ALL_THEIRS
+from tasks_app.transitions.purging import REMEMBERED
 
 LIMIT = 500
 LOST_WORKER_SECONDS = 3600.0
 OLD_METER_SECONDS = 3600.0
 LIFTED_SECONDS = 3600.0
-ALL_SECONDS = 3600.0
 
 _PRUNE_TASKS = f"""
 WITH old AS MATERIALIZED (
     SELECT id FROM taskmill_task
     WHERE finished_at < taskmill_now() - make_interval(secs => %(age)s::float8)
-      AND finished_at >= coalesce(%(reached)s::timestamptz, '-infinity')
       AND state = ANY(%(states)s)
     ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), events AS (
+    DELETE FROM taskmill_event e USING old WHERE e.task_id = old.id
+), attempts AS (
+    DELETE FROM taskmill_attempt a USING old WHERE a.task_id = old.id
+), logs AS (
+    DELETE FROM taskmill_log l USING old WHERE l.task_id = old.id
+), onces AS (
+    DELETE FROM taskmill_once o USING old WHERE o.task_id = old.id
 ), gone AS (
-    DELETE FROM taskmill_task t USING old WHERE t.id = old.id
-    RETURNING t.id, t.tenant_id, t.finished_at
-), {WITH_ALL_THEIRS}
-SELECT count(*), max(finished_at) FROM gone
+    DELETE FROM taskmill_task t USING old WHERE t.id = old.id RETURNING t.id, t.tenant_id
+), {REMEMBERED}
+SELECT count(*) FROM gone
 """  # noqa: S608 - built from constants
 
 _PRUNE_IDEMPOTENCY = """
@@ -96,9 +98,6 @@ WHERE f.first_sequence = first.first_sequence
 class PruneTasks:
     """Removes finished tasks of one retention class.
 
-    It goes on where it was, for between two tasks of its own may lie any number of those that are
-    kept longer; from time to time it looks at all, for what was locked.
-
     Args:
         name: of the step, in counts and logs.
         states: finished states of the class.
@@ -114,16 +113,11 @@ class PruneTasks:
             "age": retention_days * 86_400,
             "limit": LIMIT,
         }
-        self._reached: datetime | None = None
-        self._begun_at = -inf
 
-    def run_once(self, cursor: Cursor, turn: StepTurn) -> StepResult:
+    def run_once(self, cursor: Cursor, _turn: StepTurn) -> StepResult:
         """Remove at most five hundred tasks with their events, attempts, logs and stored values."""
-        if turn.now - self._begun_at >= ALL_SECONDS:
-            self._reached, self._begun_at = None, turn.now
-        cursor.execute(_PRUNE_TASKS, self._values | {"reached": self._reached})
-        count, reached = cursor.fetchone()
-        self._reached = reached or self._reached
+        cursor.execute(_PRUNE_TASKS, self._values)
+        count = int(cursor.fetchone()[0])
         return StepResult(count=count, is_full=count >= LIMIT)
 
 

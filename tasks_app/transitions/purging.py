@@ -8,20 +8,11 @@ from typing import Final
 
 from tasks_app.db import Cursor
 
-WITH_ALL_THEIRS: Final = """events AS (
-    DELETE FROM taskmill_event e USING gone g WHERE e.task_id = g.id
-), attempts AS (
-    DELETE FROM taskmill_attempt a USING gone g WHERE a.task_id = g.id
-), logs AS (
-    DELETE FROM taskmill_log l USING gone g WHERE l.task_id = g.id
-), stored AS (
-    DELETE FROM taskmill_once o USING gone g WHERE o.task_id = g.id
-), remembered AS (
+REMEMBERED: Final = """remembered AS (
     INSERT INTO taskmill_purged_task (task_id, tenant_id, purged_at)
     SELECT id, tenant_id, taskmill_now() FROM gone ON CONFLICT DO NOTHING
 )"""
-"""Of a statement whose part `gone` deletes tasks and gives their `id` and `tenant_id`: what hangs
-on them goes, too, and that they were there is kept."""
+"""Of a statement whose part `gone` deletes tasks."""
 
 
 def _delete(guard: str) -> str:
@@ -31,7 +22,11 @@ WITH gone AS (
     WHERE id = ANY(%(ids)s::uuid[]) AND tenant_id = %(tenant)s AND finished_at IS NOT NULL
       AND {guard}
     RETURNING id, tenant_id
-), {WITH_ALL_THEIRS}
+), {REMEMBERED}, events AS (DELETE FROM taskmill_event WHERE task_id IN (SELECT id FROM gone)
+), attempts AS (DELETE FROM taskmill_attempt WHERE task_id IN (SELECT id FROM gone)
+), logs AS (DELETE FROM taskmill_log WHERE task_id IN (SELECT id FROM gone)
+), stored AS (DELETE FROM taskmill_once WHERE task_id IN (SELECT id FROM gone)
+)
 SELECT count(*) FROM gone
 """  # noqa: S608 - built from constants
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,12 +12,10 @@ from django.db import connection as django_connection
 
 from tasks_app.conf import conf
 from tasks_app.db import Cursor, connect
-from tasks_app.maintenance import loop as maintain_loop
-from tasks_app.maintenance import prune as prune_module
 from tasks_app.maintenance.expire import ExpirePending, ExpireRunning, ForceCancel
 from tasks_app.maintenance.loop import MaintainWork, maintain_steps
 from tasks_app.maintenance.promote import Promote
-from tasks_app.maintenance.prune import PruneTasks, prune_steps
+from tasks_app.maintenance.prune import prune_steps
 from tasks_app.maintenance.rescue import Rescue
 from tasks_app.maintenance.step import Step, StepResult, StepTurn
 from tasks_app.maintenance.sweep import Sweep
@@ -233,47 +229,6 @@ def test_prune_removes_finished_tasks_with_their_history_after_their_retention(
     assert Event.objects.count() == Attempt.objects.count() == LogChunk.objects.count() == 0
 
 
-def prune_task_by_task() -> PruneTasks:
-    step = PruneTasks("prune_success", states=frozenset({State.SUCCESS}), retention_days=30)
-    step._values["limit"] = 1
-    return step
-
-
-def passed_over(cursor: Cursor, step: PruneTasks) -> int:
-    """Give how many kept tasks the step's next statement reads."""
-    cursor.execute("BEGIN")
-    values = step._values | {"reached": step._reached}
-    cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + prune_module._PRUNE_TASKS, values)
-    found = json.dumps(cursor.fetchone()[0])
-    cursor.execute("ROLLBACK")
-    return sum(int(count) for count in re.findall(r'"Rows Removed by Filter": (\d+)', found))
-
-
-def test_prune_does_not_read_those_that_are_kept_longer_again_and_again(clock: Clock) -> None:
-    for _ in range(40):
-        make_task(state="failed")
-    for _ in range(3):
-        make_task(state="success")
-    step, cursor = prune_task_by_task(), clock.after(31 * DAY)
-    cursor.execute("SET enable_seqscan = off")
-    assert passed_over(cursor, step) == 40
-    for left in (2, 1, 0):
-        assert run(step, cursor).count == 1
-        assert passed_over(cursor, step) == 0
-        assert Task.objects.filter(state="success").count() == left
-
-
-def test_prune_comes_back_for_a_task_that_was_locked(clock: Clock) -> None:
-    locked, free = make_task(state="success"), make_task(state="success")
-    step, cursor = prune_task_by_task(), clock.after(31 * DAY)
-    with connect("lock") as other, other.transaction():
-        other.execute("SELECT FROM taskmill_task WHERE id = %s FOR UPDATE", [locked])
-        assert step.run_once(cursor, StepTurn(now=10.0, healthy_seconds=1e9)).count == 1
-        assert not Task.objects.filter(id=free).exists()
-    assert step.run_once(cursor, StepTurn(now=3620.0, healthy_seconds=1e9)).count == 1
-    assert not Task.objects.filter(id=locked).exists()
-
-
 def test_prune_never_touches_a_live_task(clock: Clock) -> None:
     live = [make_task(state=state) for state in State if state not in FINISHED]
     prune(clock.after(10_000 * DAY))
@@ -353,46 +308,6 @@ def test_a_step_that_hits_its_limit_is_repeated_at_once() -> None:
     step = CountingStep()
     with running_loop(MaintainWork([step]), conf()):
         wait_for(lambda: step.runs == 4, seconds=5)
-
-
-class FailingStep:
-    """A step with a fault."""
-
-    interval_seconds = 0.0
-
-    def __init__(self, statement: str) -> None:
-        self.name = f"failing {statement}"
-        self.runs = 0
-        self._statement = statement
-
-    def run_once(self, cursor: Cursor, _turn: StepTurn) -> StepResult:
-        self.runs += 1
-        if not self._statement:
-            raise RuntimeError("a fault of ours")
-        cursor.execute("SET statement_timeout = 50")
-        try:
-            cursor.execute(self._statement)
-        finally:
-            cursor.execute("SET statement_timeout = 0")
-        return StepResult(count=1)
-
-
-@pytest.mark.parametrize("fault", ["", "SELECT 1 / 0", "SELECT pg_sleep(9)"])
-def test_a_step_that_fails_rests_and_those_behind_it_do_their_duty(
-    monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    monkeypatch.setattr(maintain_loop, "FIRST_REST_SECONDS", 0.2)
-    failing, step = FailingStep(fault), CountingStep()
-    with running_loop(MaintainWork([failing, step]), conf()):
-        wait_for(lambda: step.runs == 4, seconds=5)
-        wait_for(lambda: failing.runs == 3, seconds=5, reason="it is tried again")
-
-
-def test_a_step_that_fails_is_not_tried_without_a_pause() -> None:
-    failing, step = FailingStep(""), CountingStep()
-    with running_loop(MaintainWork([failing, step]), conf()):
-        wait_for(lambda: step.runs == 4, seconds=5)
-    assert failing.runs < 4
 
 
 def test_the_loop_promotes_a_short_delay_on_time_and_survives_a_lost_connection() -> None:

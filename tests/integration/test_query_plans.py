@@ -394,10 +394,7 @@ ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "expire running": (recovering._EXPIRE_RUNNING, PAST),
     "note lost workers": (leases._NOTE_LOST, {"lease": 15.0, "limit": 500}),
     "prune events of no task": (prune._PRUNE_PLATFORM, {"age": 3600.0, "limit": 500}),
-    "prune": (
-        prune._PRUNE_TASKS,
-        {"age": 86_400 * 30.0, "states": ["success"], "limit": 500, "reached": None},
-    ),
+    "prune": (prune._PRUNE_TASKS, {"age": 86_400 * 30.0, "states": ["success"], "limit": 500}),
 }
 
 
