@@ -24,6 +24,7 @@ class TasksConfig(AppConfig):
         """Register the system checks, give handlers their ports, and discover them."""
         from tasks_app import checks, registry  # noqa: F401 - importing checks registers them
         from tasks_app.engine_loops import EngineLoop, declare_loop
+        from tasks_app.management.upgrading import wait_for_migrations
         from tasks_app.services.handles import submit
         from tasks_app.services.measuring import declare_platform_metrics
         from tasks_app.testing import run_handler
@@ -32,5 +33,6 @@ class TasksConfig(AppConfig):
         registry.Handler.test_run_port = run_handler
         registry.discover()
         declare_platform_metrics()
+        wait_for_migrations(self)
         for name, work in LOOPS.items():
             declare_loop(EngineLoop(name=name, work=work))

@@ -1,4 +1,7 @@
-"""The maintain loop: each step at its own interval, again at once while it hits its limit."""
+"""The maintain loop: each step at its own interval, again at once while it hits its limit.
+
+A step that fails keeps none behind it from running; a connection that is lost ends the round.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ from collections.abc import Sequence
 
 from tasks_app.clock import monotonic
 from tasks_app.conf import TasksConf, conf
+from tasks_app.leadership import LeadershipLost
 from tasks_app.loops import Connection, Round, Turn
 from tasks_app.maintenance.absent import NoteLostWorkers
 from tasks_app.maintenance.canary import SendCanaries
 from tasks_app.maintenance.expire import ExpirePending, ExpireRunning, ForceCancel
+from tasks_app.maintenance.failing import FailingSteps
 from tasks_app.maintenance.paced_retry import PacedRetries
 from tasks_app.maintenance.promote import Promote
 from tasks_app.maintenance.prune import prune_steps
@@ -63,6 +68,7 @@ class MaintainWork:
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
         self._due: dict[str, float] = {}
+        self._failing = FailingSteps()
 
     def run_once(self, turn: Turn) -> Round:
         """Run the steps that are due; see `Work.run_once`."""
@@ -76,10 +82,24 @@ class MaintainWork:
         return Round(counts=counts, wait_seconds=max(0.0, wait))
 
     def _run(self, step: Step, turn: Turn) -> int:
-        """Run a step once; one that hit its limit is due again right after the others."""
+        """Run a step once; one that hit its limit is due again right after the others.
+
+        Many failures are `OperationalError`s though the database is well (a statement that took
+        too long, a deadlock): only the connection says whether it is lost.
+        """
         now = monotonic()
         given = StepTurn(now=now, healthy_seconds=turn.health.seconds(now))
-        result = step.run_once(turn.connection.cursor(), given)
+        try:
+            result = step.run_once(turn.connection.cursor(), given)
+        except LeadershipLost:
+            raise
+        except Exception as fault:
+            if turn.connection.closed:
+                raise
+            wait = self._failing.failed(step.name, fault, turn.connection)
+            self._due[step.name] = monotonic() + wait
+            return 0
+        self._failing.did(step.name)
         ended = monotonic()
         turn.health.seen(ended)
         wait = step.interval_seconds
@@ -91,6 +111,7 @@ class MaintainWork:
     def rest(self, _connection: Connection | None) -> None:
         """Have every step due when leading begins anew; see `Work.rest`."""
         self._due.clear()
+        self._failing.forget()
 
 
 def make_work() -> MaintainWork:

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
+from tasks_app import transitions
 from tasks_app.db import Cursor
 from tasks_app.maintenance.step import StepResult, StepTurn
-from tasks_app.states import DEAD_LETTERS, FINISHED
-from tasks_app.transitions.purging import REMEMBERED
 
 LIMIT = 500
 LOST_WORKER_SECONDS = 3600.0
 OLD_METER_SECONDS = 3600.0
 LIFTED_SECONDS = 3600.0
-
-_PRUNE_TASKS = f"""
-WITH old AS MATERIALIZED (
-    SELECT id FROM taskmill_task
-    WHERE finished_at < taskmill_now() - make_interval(secs => %(age)s::float8)
-      AND state = ANY(%(states)s)
-    ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-), events AS (
-    DELETE FROM taskmill_event e USING old WHERE e.task_id = old.id
-), attempts AS (
-    DELETE FROM taskmill_attempt a USING old WHERE a.task_id = old.id
-), logs AS (
-    DELETE FROM taskmill_log l USING old WHERE l.task_id = old.id
-), onces AS (
-    DELETE FROM taskmill_once o USING old WHERE o.task_id = old.id
-), gone AS (
-    DELETE FROM taskmill_task t USING old WHERE t.id = old.id RETURNING t.id, t.tenant_id
-), {REMEMBERED}
-SELECT count(*) FROM gone
-"""  # noqa: S608 - built from constants
 
 _PRUNE_IDEMPOTENCY = """
 DELETE FROM taskmill_idempotency WHERE id IN (
@@ -100,24 +79,22 @@ class PruneTasks:
 
     Args:
         name: of the step, in counts and logs.
-        states: finished states of the class.
+        dead: whether its class is that of dead letters, or that of the others.
         retention_days: after the finish.
     """
 
     interval_seconds = 60.0
 
-    def __init__(self, name: str, *, states: frozenset[str], retention_days: float) -> None:
+    def __init__(self, name: str, *, dead: bool, retention_days: float) -> None:
         self.name = name
-        self._values = {
-            "states": sorted(str(state) for state in states),
-            "age": retention_days * 86_400,
-            "limit": LIMIT,
-        }
+        self._dead = dead
+        self._age_seconds = retention_days * 86_400
 
     def run_once(self, cursor: Cursor, _turn: StepTurn) -> StepResult:
         """Remove at most five hundred tasks with their events, attempts, logs and stored values."""
-        cursor.execute(_PRUNE_TASKS, self._values)
-        count = int(cursor.fetchone()[0])
+        count = transitions.prune(
+            cursor, dead=self._dead, age_seconds=self._age_seconds, limit=LIMIT
+        )
         return StepResult(count=count, is_full=count >= LIMIT)
 
 
@@ -184,8 +161,8 @@ def prune_steps(
 ) -> list[PruneTasks | PruneRecords | PruneFeed]:
     """Give the prune steps for the two retention classes, the other records and the feed."""
     return [
-        PruneTasks("prune_done", states=FINISHED - DEAD_LETTERS, retention_days=success_days),
-        PruneTasks("prune_dead_letters", states=DEAD_LETTERS, retention_days=failed_days),
+        PruneTasks("prune_done", dead=False, retention_days=success_days),
+        PruneTasks("prune_dead_letters", dead=True, retention_days=failed_days),
         PruneRecords(stale_days=failed_days),
         PruneFeed(retention_hours=feed_hours),
     ]

@@ -1,6 +1,6 @@
 """The store: fields, constraints, indexes; `transitions` writes tasks, `selectors` reads them."""
 
-from tasks_app.models.engine import Leader, StaleResult, WorkerProcess
+from tasks_app.models.engine import FailedStep, Leader, StaleResult, WorkerProcess
 from tasks_app.models.feed import FeedBatch, FeedCursor
 from tasks_app.models.history import Attempt, Event, LogChunk, OnceValue, PurgedTask
 from tasks_app.models.limit import Limit, LimitOf
@@ -14,6 +14,7 @@ __all__ = [
     "ApiKey",
     "Attempt",
     "Event",
+    "FailedStep",
     "FeedBatch",
     "FeedCursor",
     "IdempotencyRecord",

@@ -45,6 +45,21 @@ class Leader(models.Model):
         return f"{self.loop}: {self.holder}"
 
 
+class FailedStep(models.Model):
+    """A step of the maintain loop that has failed: how often, when last, and why."""
+
+    step = models.CharField(max_length=60, primary_key=True)
+    failures = models.BigIntegerField()
+    failed_at = models.DateTimeField()
+    reason = models.CharField(max_length=200)
+
+    class Meta:
+        db_table = "taskmill_failed_step"
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.reason}"
+
+
 class StaleResult(models.Model):
     """A worker's write that the epoch refused."""
 

@@ -22,6 +22,7 @@ _UNDER_WAY = sorted(UNDER_WAY)
 _AT_REST = ~Q(state__in=_UNDER_WAY)
 _FINISHED = sorted(FINISHED)
 _DEAD = sorted(DEAD_LETTERS)
+_DONE = sorted(FINISHED - DEAD_LETTERS)
 
 
 def new_task_id() -> uuid.UUID:
@@ -270,9 +271,8 @@ class Task(models.Model):
                 name="task_let_go",
                 condition=Q(let_go_by__isnull=False),
             ),
-            models.Index(
-                fields=["finished_at"], name="task_finished", condition=Q(finished_at__isnull=False)
-            ),
+            models.Index(fields=["finished_at"], name="task_done_at", condition=Q(state__in=_DONE)),
+            models.Index(fields=["finished_at"], name="task_dead_at", condition=Q(state__in=_DEAD)),
             models.Index(
                 F("tenant"),
                 F("state"),

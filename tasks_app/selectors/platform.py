@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.db import connection
 
@@ -37,4 +37,23 @@ def loops_led() -> list[dict[str, Any]]:
     """Give every loop that ever had a leader: `{loop, holder, is_alive}`."""
     with connection.cursor() as cursor:
         cursor.execute(_LEADERS)
+        return rows_as_dicts(cursor)
+
+
+FAILING_SECONDS: Final = 180.0
+"""A step that failed so lately is failing: a broken one is tried more often than this."""
+
+_FAILED_STEPS = """
+SELECT step, failures, reason,
+    failed_at > taskmill_now() - make_interval(secs => %(seconds)s::float8) AS is_failing
+FROM taskmill_failed_step ORDER BY step
+"""
+
+
+def failed_steps() -> list[dict[str, Any]]:
+    """Give every step of the maintain loop that ever failed: `{step, failures, reason,
+    is_failing}`.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_FAILED_STEPS, {"seconds": FAILING_SECONDS})
         return rows_as_dicts(cursor)

@@ -12,8 +12,16 @@ from django.db import connection
 
 from tasks_app.db import rows_as_dicts
 from tasks_app.selectors.canaries import CANARY_TYPE
+from tasks_app.transitions.sql import IS_DEAD, IS_DONE
 
-_FINISHED = """
+
+def _ended(of_class: str) -> str:
+    return f"""SELECT tenant_id, queue, type, state, queued_at, started_at, finished_at
+    FROM taskmill_task WHERE {of_class} AND finished_at >= %(start)s AND finished_at < %(end)s
+      AND type <> %(canary)s"""  # noqa: S608 - built from constants
+
+
+_FINISHED = f"""
 SELECT tenant_id, queue, type,
     count(*) FILTER (WHERE state = 'success') AS success,
     count(*) FILTER (WHERE state = 'failed') AS failed,
@@ -25,10 +33,9 @@ SELECT tenant_id, queue, type,
     count(queued_at) AS wait_count,
     coalesce(sum(greatest(0, extract(epoch FROM coalesce(started_at, finished_at) - queued_at))),
         0)::float8 AS wait_seconds
-FROM taskmill_task
-WHERE finished_at >= %(start)s AND finished_at < %(end)s AND type <> %(canary)s
+FROM ({_ended(IS_DONE)} UNION ALL {_ended(IS_DEAD)}) ended
 GROUP BY tenant_id, queue, type
-"""
+"""  # noqa: S608 - built from constants
 
 _OLDEST = """
 SELECT queue, count(*) AS waiting,
@@ -41,7 +48,7 @@ GROUP BY queue ORDER BY oldest_seconds DESC NULLS LAST, queue LIMIT %(most)s
 def finished_between(start: datetime, end: datetime) -> list[dict[str, Any]]:
     """Measure the tasks that finished from `start` on and before `end` (aware).
 
-    One range of the index by time of finish; ask for an hour at a time.
+    One range of each index by time of finish; ask for an hour at a time.
 
     Returns:
         `{tenant_id, queue, type, success, failed, error, timeout, cancelled, run_count,

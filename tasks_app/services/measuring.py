@@ -23,7 +23,7 @@ from tasks_app.selectors.measures import (
     sink_measures,
     worker_measures,
 )
-from tasks_app.selectors.platform import loops_led
+from tasks_app.selectors.platform import failed_steps, loops_led
 from tasks_app.services.waiting_measures import WAITING_METRICS, waiting_samples
 from tasks_app.telemetry import logger
 
@@ -78,6 +78,16 @@ LEADER: Final = Metric(
     doc="1 where a loop of the engine has a leader, 0 where nobody runs it.",
     labels=("loop",),
 )
+STEP_FAILURES: Final = Metric(
+    name="taskmill_step_failures",
+    doc="How often a step of the loop `maintain` has failed; steps that never did are left out.",
+    labels=("step",),
+)
+STEP_FAILING: Final = Metric(
+    name="taskmill_step_failing",
+    doc="1 where such a step has failed in the last three minutes: its duty is not done.",
+    labels=("step",),
+)
 SOURCE_UP: Final = Metric(
     name="taskmill_metrics_source_up",
     doc="1 where a source of metrics could be read, 0 where its metrics are missing.",
@@ -99,7 +109,7 @@ SOURCES: Final = (
     ),
     MetricSource(
         name="processes",
-        metrics=(WORKERS, SLOTS, SLOTS_BUSY, WORKER_MEMORY, LEADER),
+        metrics=(WORKERS, SLOTS, SLOTS_BUSY, WORKER_MEMORY, LEADER, STEP_FAILURES, STEP_FAILING),
         read=f"{_HERE}.process_samples",
     ),
 )
@@ -194,3 +204,6 @@ def process_samples() -> Iterator[Sample]:
     led = {row["loop"] for row in loops_led() if row["is_alive"]}
     for loop in engine_loops():
         yield Sample(LEADER, loop in led, (loop,))
+    for row in failed_steps():
+        yield Sample(STEP_FAILURES, row["failures"], (row["step"],))
+        yield Sample(STEP_FAILING, row["is_failing"], (row["step"],))

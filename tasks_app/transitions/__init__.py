@@ -39,7 +39,7 @@ from tasks_app.transitions.leases import (
 from tasks_app.transitions.limiting import QueueRoom, read_queue_room
 from tasks_app.transitions.operating import cancel_delivered, redrive, request_cancel, revise
 from tasks_app.transitions.platform import platform_event
-from tasks_app.transitions.purging import clean, purge
+from tasks_app.transitions.purging import clean, prune, purge
 from tasks_app.transitions.queueing import know_queues
 from tasks_app.transitions.recovering import expire_pending, expire_running, lose, rescue
 from tasks_app.transitions.submitting import NewTask, insert_tasks
@@ -89,6 +89,7 @@ __all__ = [
     "note_lost_workers",
     "platform_event",
     "promote",
+    "prune",
     "purge",
     "read_out",
     "read_queue_room",

@@ -12,6 +12,22 @@ the locked row's state and the snapshot's lease would be refused in between.
 
 from __future__ import annotations
 
+from typing import Final
+
+from tasks_app.states import DEAD_LETTERS, FINISHED, State
+
+
+def _is_any_of(states: frozenset[State]) -> str:
+    names = ", ".join(f"'{state}'" for state in sorted(states))
+    return f"state IN ({names})"
+
+
+IS_DONE: Final = _is_any_of(FINISHED - DEAD_LETTERS)
+"""Finished, and no dead letter; spelt as in the index `task_done_at`."""
+
+IS_DEAD: Final = _is_any_of(DEAD_LETTERS)
+"""A dead letter; spelt as in the index `task_dead_at`."""
+
 TOUCH = """version = t.version + 1, event_seq = t.event_seq + 1,
         updated_at = greatest(t.updated_at, taskmill_now())"""
 """Part of every UPDATE; `greatest` keeps a task's events in order: `now()` precedes the locks."""

@@ -23,7 +23,7 @@ from typing import Any, Final
 from tasks_app.db import Cursor
 from tasks_app.limits import Rule, decide, next_token_at
 from tasks_app.transitions.limiting import Limits, Subject, read_limits, subjects_of
-from tasks_app.transitions.sql import MOVED, STATE, TOUCH, event, reason
+from tasks_app.transitions.sql import IS_DEAD, IS_DONE, MOVED, STATE, TOUCH, event, reason
 
 Place = tuple[str, str]
 """A rule and a queue in which tasks are parked by it."""
@@ -49,11 +49,17 @@ WITH RECURSIVE place AS (
 SELECT blocked_by, queue, max_concurrency FROM place LIMIT %(most)s
 """
 
-_FREED: Final = """
+
+def _ended(of_class: str) -> str:
+    return f"""(SELECT tenant_id, concurrency_key, type, finished_at FROM taskmill_task
+        WHERE {of_class}
+          AND finished_at > coalesce(%(since)s::timestamptz, taskmill_now() - interval '1 min')
+        ORDER BY finished_at DESC LIMIT %(ended)s)"""  # noqa: S608 - built from constants
+
+
+_FREED: Final = f"""
 WITH ended AS MATERIALIZED (
-    SELECT tenant_id, concurrency_key, type FROM taskmill_task
-    WHERE finished_at > coalesce(%(since)s::timestamptz, taskmill_now() - interval '1 min')
-    ORDER BY finished_at DESC LIMIT %(ended)s
+    {_ended(IS_DONE)} UNION ALL {_ended(IS_DEAD)} ORDER BY finished_at DESC LIMIT %(ended)s
 ), changed AS (
     (SELECT of, tenant_id, name FROM taskmill_limit
      WHERE changed_at > coalesce(%(since)s::timestamptz - interval '1 s', '-infinity')
@@ -67,7 +73,7 @@ SELECT taskmill_now(), ARRAY(
     UNION SELECT 'slots/type/0/' || type FROM ended
     UNION SELECT w.what || l.of || '/' || coalesce(l.tenant_id, 0) || '/' || l.name
     FROM changed l, (VALUES ('slots/'), ('rate/')) AS w(what))
-"""
+"""  # noqa: S608 - built from constants
 """Limits changed up to a second before are looked at again: their changes may commit late."""
 
 _BLOCKED_BY: Final = "SELECT * FROM taskmill_parked_by(%(rules)s::text[]) ORDER BY 1"

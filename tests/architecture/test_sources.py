@@ -122,6 +122,12 @@ def test_the_transitions_are_found_by_the_scan() -> None:
     assert {"working", "dispatching", "operating", "recovering", "submitting"} <= written
 
 
+def test_tasks_and_what_hangs_on_them_are_deleted_in_one_place() -> None:
+    deleting = re.compile(r"DELETE\s+FROM\s+taskmill_(task|attempt|once)\b")
+    found = [path.stem for path in sources() if deleting.search(path.read_text(encoding="utf-8"))]
+    assert found == ["purging"]
+
+
 def test_only_the_environment_module_reads_the_environment() -> None:
     allowed = {ROOT / "config" / "env.py"}
     reading = re.compile(r"\bos\.(environ|getenv)\b")

@@ -324,7 +324,7 @@ def test_what_a_key_has_parked_follows_the_end_of_its_holder_and_not_a_tour_of_a
         values = {"since": since, "ended": 1000, "changed": 1000}
         cursor.execute(f"EXPLAIN {unblocking._FREED}", values)
         plan = " ".join(row[0] for row in cursor.fetchall())
-    assert "task_finished" in plan
+    assert "task_done_at" in plan
     assert "Seq Scan on taskmill_task" not in plan
 
 

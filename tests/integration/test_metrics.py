@@ -98,7 +98,8 @@ def test_prometheus_reads_the_installation_and_the_process_with_a_bearer_token(
     declared = {metric.name for source in metric_sources() for metric in source.metrics}
     sinks = {"taskmill_sink_lag_events", "taskmill_sink_lag_seconds"}
     canaries = {"taskmill_canary_delay_seconds", "taskmill_canary_silent_seconds"}
-    assert declared - shown == sinks | canaries, "a sink shows when it has a cursor"
+    steps = {"taskmill_step_failures", "taskmill_step_failing"}
+    assert declared - shown == sinks | canaries | steps, "a sink shows when it has a cursor"
     open_text = "application/openmetrics-text; version=1.0.0"
     modern = scrape(server, make_key(acme, ["metrics:read"]), Accept=open_text)
     assert modern.headers["content-type"].startswith(open_text)

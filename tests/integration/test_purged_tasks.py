@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 
 from tasks_app.maintenance.prune import PruneRecords, PruneTasks
+from tasks_app.maintenance.step import StepTurn
 from tasks_app.models import PurgedTask, Tenant
 from tests import task_handlers  # noqa: F401 - registers the types
 from tests.factories import drive, make_key, make_task, make_tenant
@@ -40,9 +41,9 @@ def purge(api: Api) -> None:
 
 def retain(_: Api) -> None:
     with connection.cursor() as cursor:
-        step = PruneTasks("t", states=frozenset({"success"}), retention_days=0)
+        step = PruneTasks("t", dead=False, retention_days=0)
         cursor.execute("SET LOCAL taskmill.clock_offset = '1 s'")
-        assert step.run_once(cursor, None).count == 1  # type: ignore[arg-type]
+        assert step.run_once(cursor, StepTurn(now=0.0, healthy_seconds=0.0)).count == 1
 
 
 @pytest.mark.parametrize(

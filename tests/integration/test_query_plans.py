@@ -47,6 +47,7 @@ from tasks_app.transitions import (
     leases,
     limiting,
     operating,
+    purging,
     recovering,
     strategies,
     unblocking,
@@ -394,7 +395,9 @@ ENGINE: dict[str, tuple[str, dict[str, Any]]] = {
     "expire running": (recovering._EXPIRE_RUNNING, PAST),
     "note lost workers": (leases._NOTE_LOST, {"lease": 15.0, "limit": 500}),
     "prune events of no task": (prune._PRUNE_PLATFORM, {"age": 3600.0, "limit": 500}),
-    "prune": (prune._PRUNE_TASKS, {"age": 86_400 * 30.0, "states": ["success"], "limit": 500}),
+    "prune": (purging._PRUNE_DONE, {"age": 86_400 * 30.0, "limit": 500}),
+    "prune dead letters": (purging._PRUNE_DEAD, {"age": 86_400 * 30.0, "limit": 500}),
+    "purge": (purging._PURGE, {"ids": [uuid.UUID(int=1)], "tenant": 1}),
 }
 
 

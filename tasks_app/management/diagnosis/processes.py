@@ -1,5 +1,5 @@
-"""Checks of what runs: a worker for every queue, a leader for every loop of the engine, and the
-parts that installed apps declare."""
+"""Checks of what runs: a worker for every queue, a leader for every loop of the engine, no step
+that fails, and the parts that installed apps declare."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tasks_app.conf import conf
 from tasks_app.engine_loops import engine_loops
 from tasks_app.management.diagnosis.finding import Finding
 from tasks_app.registry import known_queues
+from tasks_app.selectors.platform import failed_steps
 from tasks_app.services.health_parts import HealthPart, declared_health_parts
 
 _SERVED = """
@@ -30,7 +31,19 @@ def findings() -> list[Finding]:
         return []
     workers = [worker(name, is_served=name in served) for name in known_queues()]
     leaders = [leader(name, is_led=name in led) for name in engine_loops()]
-    return [*workers, *leaders, *[declared(part) for part in declared_health_parts()]]
+    steps = step_findings()
+    return [*workers, *leaders, *steps, *[declared(part) for part in declared_health_parts()]]
+
+
+def step_findings() -> list[Finding]:
+    """Judge the duties of the maintain loop: a fault for each step that fails."""
+    try:
+        found = [row for row in failed_steps() if row["is_failing"]]
+    except DatabaseError:
+        return []
+    fix = "see the engine's log for `a step failed`; the other steps run meanwhile"
+    faults = [Finding(check=f"step.{row['step']}", detail=row["reason"], fix=fix) for row in found]
+    return faults or [Finding(check="steps", detail="none fails")]
 
 
 def declared(part: HealthPart) -> Finding:

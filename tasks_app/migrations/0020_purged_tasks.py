@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks_app', '0017_awaited'),
+        ('tasks_app', '0019_failed_steps'),
     ]
 
     operations = [

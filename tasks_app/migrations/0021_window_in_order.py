@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tasks_app', '0018_purged_tasks'),
+        ('tasks_app', '0020_purged_tasks'),
     ]
 
     operations = [
