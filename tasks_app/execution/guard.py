@@ -60,7 +60,7 @@ class _Watch:
     trusted_until: float
     kill_cancelled_at: float | None = None
     is_timeout_sent: bool = False
-    is_lost: bool = False
+    lost_at: float | None = None
 
 
 class Guard(threading.Thread):
@@ -136,9 +136,13 @@ class Guard(threading.Thread):
             watch.trusted_until = max(watch.trusted_until, _trust_end(at))
 
     def lost(self, running: Running) -> None:
-        """Note that the store gave the lease to somebody else or ended the attempt."""
+        """Note that the store gave the lease to somebody else or ended the attempt.
+
+        Or that the child has just written how it ended, and not yet said so here: it has a tick.
+        """
         with self._lock:
-            self._watch(running).is_lost = True
+            watch = self._watch(running)
+            watch.lost_at = watch.lost_at or monotonic()
 
     def cancel(self, running: Running, *, grace_seconds: float | None) -> None:
         """Deliver a cancel, or shorten the grace of one that was delivered."""
@@ -186,7 +190,8 @@ class Guard(threading.Thread):
             return False
         if not kill.is_alive(running.pid):
             return self._end_dead(running)
-        if watch.is_lost or now > watch.trusted_until:
+        is_lost = watch.lost_at is not None and now - watch.lost_at >= TICK_SECONDS
+        if is_lost or now > watch.trusted_until:
             return self._end_untrusted(running)
         if watch.kill_cancelled_at is not None and now > watch.kill_cancelled_at:
             return self._end_with(End.CANCELLED, running)

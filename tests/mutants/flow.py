@@ -202,8 +202,8 @@ FLOW = (
     Mutant(
         "who may have to wait for a key goes along with others",
         "tasks_app/api/gathering.py",
-        "isinstance(one, ApplyingResponse) and one.applicant.waits_for_nobody",
-        "isinstance(one, ApplyingResponse)",
+        "for number, one in applying if one.applicant.waits_for_nobody]",
+        "for number, one in applying]",
         f"{GATHERING}::test_who_has_to_wait_for_a_key_keeps_nobody_else_waiting",
     ),
     Mutant(
