@@ -8,6 +8,7 @@ the fix. Where `DATABASE_URL`, `BROKER_URL` and `REDIS_URL` are unset, the embed
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import importlib.util
 import os
@@ -20,6 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 MAX_SOCKET_PATH = 90
+OUR_PREFIX = "TASKMILL_"
 
 T = TypeVar("T")
 
@@ -111,9 +113,11 @@ class Environment:
     def __init__(self, variables: Mapping[str, str] | None = None) -> None:
         self._variables = os.environ if variables is None else variables
         self.faults: list[str] = []
+        self._read: set[str] = set()
 
     def text(self, name: str, default: str = "") -> str:
         """Give a variable's text, stripped."""
+        self._read.add(name)
         return self._variables.get(name, "").strip() or default
 
     def words(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -255,6 +259,19 @@ class Environment:
                 "(python -c 'import secrets; print(secrets.token_urlsafe(50))')",
             )
         return "unset: `manage.py up` writes one before anything is served"
+
+    def misspelt(self) -> dict[str, str]:
+        """Give the variables that nobody has read and that are nearly one that is read, with that.
+
+        Others of our prefix may be meant for an app of the installation.
+        """
+        known = {name.removeprefix(OUR_PREFIX): name for name in self._read}
+        found: dict[str, str] = {}
+        for name in sorted(self._variables):
+            if name.startswith(OUR_PREFIX) and name not in self._read:
+                near = difflib.get_close_matches(name.removeprefix(OUR_PREFIX), known, 1, 0.8)
+                found.update((name, known[one]) for one in near)
+        return found
 
     def finish(self) -> None:
         """Raise what was found wrong.

@@ -234,4 +234,5 @@ LOGGING_CONFIG = None
 logging_config(
     json_lines=env.flag("TASKMILL_LOG_JSON"), level=env.text("TASKMILL_LOG_LEVEL", "INFO")
 )
+MISSPELT_VARIABLES = env.misspelt()
 env.finish()

@@ -49,7 +49,9 @@ ERROR_MODULES = (errors.__name__, scheduler_errors.__name__)
 _SETTINGS_HEAD = """# Settings of the task platform
 
 Each is an environment variable. A value of the wrong type or out of bounds refuses the start, with
-a line that names the variable and the fix. Generated from the `conf.py` of each app by `make docs`.
+a line that names the variable and the fix; a name that is nearly one of them is told of by
+`manage.py check`. What else processes read of their environment: [environment](environment.md).
+Generated from the `conf.py` of each app by `make docs`.
 """
 
 _METRICS_HEAD = """# Metrics

@@ -7,7 +7,7 @@ stable and stand in docs/reference/settings.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.conf import settings
@@ -34,6 +34,7 @@ def check_configuration(**_: Any) -> list[CheckMessage]:
         *check_environment(found.environment),
         *check_metrics_access(found.metrics_access),
         *check_hosts(settings.ALLOWED_HOSTS),
+        *check_names(settings.MISSPELT_VARIABLES),
     ]
 
 
@@ -139,4 +140,16 @@ def check_hosts(names: Sequence[str]) -> list[CheckMessage]:
             hint="Name the hosts under which people reach this installation.",
             id="taskmill.W002",
         )
+    ]
+
+
+def check_names(misspelt: Mapping[str, str]) -> list[CheckMessage]:
+    """W003: a setting whose name is wrong is read by nobody, and its default holds."""
+    return [
+        checks.Warning(
+            f"{name} is set and is no setting.",
+            hint=f"{meant} is one; docs/reference/environment.md and settings.md name them all.",
+            id="taskmill.W003",
+        )
+        for name, meant in misspelt.items()
     ]

@@ -29,6 +29,7 @@ def test_the_defaults_are_sound_and_the_checks_are_registered() -> None:
         (checks.check_environment, "li_ve", "taskmill.E005"),
         (checks.check_metrics_access, "opne", "taskmill.E006"),
         (checks.check_hosts, ["example.org", "*"], "taskmill.W002"),
+        (checks.check_names, {"TASKMILL_QEUES": "TASKMILL_QUEUES"}, "taskmill.W003"),
     ],
 )
 def test_a_fault_has_its_id_and_a_hint(check: Any, value: Any, identity: str) -> None:

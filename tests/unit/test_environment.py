@@ -172,3 +172,14 @@ def test_manage_py_tells_the_faults_of_the_environment_without_a_traceback() -> 
         "TASKMILL_MAX_RETRY",
         "TASKMILL_APPS",
     ]
+
+
+def test_a_misspelt_setting_is_told_by_the_check_and_one_of_an_app_is_not() -> None:
+    variables = {"TASKMILL_MAX_RETRYS": "0", "TASKMILL_SHOP_CURRENCY": "EUR"}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=BASE_DIR, env=os.environ | variables, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "(taskmill.W003) TASKMILL_MAX_RETRYS is set and is no setting." in done.stderr
+    assert "TASKMILL_MAX_RETRY is one" in done.stderr
+    assert "CURRENCY" not in done.stderr
