@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tasks_app.db import Cursor
+from tasks_app.db import Cursor, rows_as_dicts
 from tasks_app.models import QueueOrder
 from tasks_app.transitions.picking import most_of_tenant as most_of_tenant_sql
 
@@ -80,6 +80,41 @@ _FLOWS: Final = f"""
     CROSS JOIN LATERAL {_FLOW_AT.format(by="t.tenant_id DESC, t.fair_key DESC")} last
 """  # noqa: S608 - built from constants
 
+_COLUMNS: Final[dict[str, tuple[str, str]]] = {
+    "name": ("r.queue", "q.name"),
+    "slots": ("coalesce(s.slots, 0)", "0"),
+    "outstanding": (
+        """(SELECT count(*) FROM taskmill_task d
+            WHERE d.state = 'dispatched' AND d.queue = r.queue)""",
+        "1",
+    ),
+    "is_known": ("q.name IS NOT NULL", "true"),
+    "is_paused": ("false", "true"),
+    "order": ("coalesce(q.\"order\", 'priority')", 'q."order"'),
+    "window_least": ("q.window_least", "NULL"),
+    "window_most": ("q.window_most", "NULL"),
+    "is_limited": ("q.concurrency IS NOT NULL OR q.rate IS NOT NULL", "false"),
+    "ageing_seconds": ("q.ageing_seconds", "NULL"),
+    "is_layered": ("coalesce(f.is_layered, false)", "false"),
+    "is_shared": ("coalesce(f.is_shared, false)", "false"),
+    "running": (
+        """CASE WHEN f.is_shared OR r.queue = ANY(%(narrow)s::text[]) THEN (
+            SELECT count(*) FROM taskmill_task a
+            WHERE a.state IN ('running', 'cancelling') AND a.queue = r.queue) END""",
+        "NULL",
+    ),
+    "max_share": ("q.max_share", "NULL"),
+    "most_of_tenant": (most_of_tenant_sql("s.slots"), "NULL"),
+    "tenants": ("coalesce(f.tenants, '{}')", "'{}'"),
+    "is_keeping": ("coalesce(q.shared_until > taskmill_now(), false)", "false"),
+}
+"""The fields of `ReadyQueue`: what they are of a ready queue, and of a paused one."""
+
+
+def _columns(of: int) -> str:
+    return ", ".join(f'{column[of]} AS "{name}"' for name, column in _COLUMNS.items())
+
+
 _READY = f"""
 WITH RECURSIVE ready AS (
     (SELECT queue FROM taskmill_task WHERE state = 'queued' ORDER BY queue LIMIT 1)
@@ -94,21 +129,12 @@ WITH RECURSIVE ready AS (
       AND w.last_seen_at > taskmill_now() - make_interval(secs => %(seen)s::float8)
     GROUP BY q.name
 )
-SELECT r.queue, coalesce(s.slots, 0), (SELECT count(*) FROM taskmill_task d
-                                       WHERE d.state = 'dispatched' AND d.queue = r.queue),
-    q.name IS NOT NULL, false, q."order", q.window_least, q.window_most,
-    q.concurrency IS NOT NULL OR q.rate IS NOT NULL, q.ageing_seconds,
-    coalesce(f.is_layered, false), coalesce(f.is_shared, false),
-    CASE WHEN f.is_shared OR r.queue = ANY(%(narrow)s::text[]) THEN (
-        SELECT count(*) FROM taskmill_task a
-        WHERE a.state IN ('running', 'cancelling') AND a.queue = r.queue) END, q.max_share,
-    {most_of_tenant_sql("s.slots")}, f.tenants, coalesce(q.shared_until > taskmill_now(), false)
+SELECT {_columns(0)}
 FROM ready r LEFT JOIN served s ON s.name = r.queue LEFT JOIN taskmill_queue q ON q.name = r.queue
 LEFT JOIN LATERAL ({_FLOWS}) f ON coalesce(q."order", 'priority') = 'priority'
 WHERE r.queue IS NOT NULL AND (s.name IS NOT NULL OR q.name IS NULL) AND q.is_paused IS NOT true
 UNION ALL
-SELECT q.name, 0, 1, true, true, q."order", NULL, NULL, false, NULL, false, false, NULL, NULL,
-    NULL, NULL, false
+SELECT {_columns(1)}
 FROM taskmill_queue q CROSS JOIN LATERAL (SELECT 1 FROM taskmill_task d
                     WHERE d.state = 'dispatched' AND d.queue = q.name LIMIT 1) AS hint
 WHERE q.is_paused
@@ -128,32 +154,12 @@ def find_ready_queues(
     """
     values = {"seen": seen_seconds, "narrow": list(narrow), "free_slot_of": free_slot_of}
     cursor.execute(_READY, values)
-    return [_ready_queue(*row) for row in cursor.fetchall()]
+    return [_ready_queue(row) for row in rows_as_dicts(cursor)]
 
 
-def _ready_queue(name: str, slots: int, outstanding: int, *row: Any) -> ReadyQueue:
-    is_known, is_paused, order, least, most, is_limited, *shares = row
-    ageing_seconds, is_layered, is_shared, running, max_share, *kept = shares
-    most_of_tenant, tenants, is_keeping = kept
-    return ReadyQueue(
-        name=name,
-        slots=slots,
-        outstanding=outstanding,
-        is_known=is_known,
-        is_paused=is_paused,
-        order=QueueOrder(order or QueueOrder.PRIORITY),
-        window_least=least,
-        window_most=most,
-        is_limited=is_limited,
-        ageing_seconds=ageing_seconds,
-        is_layered=is_layered,
-        is_shared=is_shared,
-        running=running,
-        max_share=max_share,
-        most_of_tenant=most_of_tenant,
-        tenants=frozenset(tenants or ()),
-        is_keeping=is_keeping,
-    )
+def _ready_queue(row: dict[str, Any]) -> ReadyQueue:
+    order, tenants = QueueOrder(row["order"]), frozenset(row["tenants"])
+    return ReadyQueue(**row | {"order": order, "tenants": tenants})
 
 
 _ANY_BLOCKED = "SELECT EXISTS (SELECT 1 FROM taskmill_task WHERE state = 'blocked')"

@@ -250,7 +250,7 @@ class LeaseKeeper(threading.Thread):
             case HandBackOrder():
                 self._hand_back(order, connection)
             case ReturnOrder(hints=hints):
-                tasks = [DispatchedTask(task_id, seq, "", "", 0) for task_id, seq in hints]
+                tasks = [DispatchedTask(task_id, seq, "", "") for task_id, seq in hints]
                 connection.run(partial(transitions.undispatch, tasks=tasks))
 
     def _hand_back(self, order: HandBackOrder, connection: Connection) -> None:

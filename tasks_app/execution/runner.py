@@ -133,7 +133,7 @@ def _claim(child: Child, handler: Handler, hints: Sequence[Hint]) -> ClaimedBund
 
 
 def _give_back(child: Child, handler: Handler, hints: Sequence[Hint]) -> None:
-    tasks = [DispatchedTask(*hint, handler.type, handler.options.queue, 0) for hint in hints]
+    tasks = [DispatchedTask(*hint, handler.type, handler.options.queue) for hint in hints]
     child.connection.run(lambda cursor: transitions.undispatch(cursor, tasks))
 
 

@@ -10,8 +10,11 @@ LIMIT = 1000
 
 _NEXT_DUE = """
 SELECT extract(epoch FROM run_at - taskmill_now())::float8 FROM taskmill_task
-WHERE state IN ('scheduled', 'retrying') ORDER BY run_at LIMIT 1
+WHERE state IN ('scheduled', 'retrying') AND run_at > taskmill_now() - interval '20 ms'
+ORDER BY run_at LIMIT 1
 """
+"""What has been due for longer is in somebody's hands: it is tried at each interval, not at once,
+or the loop would spin for as long as it is held."""
 
 
 class Promote:

@@ -11,49 +11,45 @@ LOST_WORKER_SECONDS = 3600.0
 OLD_METER_SECONDS = 3600.0
 LIFTED_SECONDS = 3600.0
 
-_PRUNE_IDEMPOTENCY = """
-DELETE FROM taskmill_idempotency WHERE id IN (
-    SELECT id FROM taskmill_idempotency WHERE expires_at < taskmill_now()
-    ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-"""
 
-_PRUNE_UNIQUE_HOLDS = """
-DELETE FROM taskmill_unique_hold WHERE id IN (
-    SELECT id FROM taskmill_unique_hold WHERE expires_at < taskmill_now()
-    ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-"""
+def _prune_old(table: str, key: str, at: str, *, guard: str = "true") -> str:
+    """Give the statement that removes a limited number of rows older than an age.
+
+    What somebody has locked stays for later: a DELETE that waited while it holds other rows could
+    deadlock with a submission or the dispatcher.
+    """
+    return f"""
+DELETE FROM {table} WHERE {key} = ANY(ARRAY(
+    SELECT {key} FROM {table}
+    WHERE {at} < taskmill_now() - make_interval(secs => %(age)s::float8) AND {guard}
+    ORDER BY {at} LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+"""  # noqa: S608 - built from constants
+
+
+_PRUNE_IDEMPOTENCY = _prune_old("taskmill_idempotency", "id", "expires_at")
+_PRUNE_UNIQUE_HOLDS = _prune_old("taskmill_unique_hold", "id", "expires_at")
+_PRUNE_METERS = _prune_old("taskmill_submission_meter", "scope", "started_at")
+_PRUNE_WORKERS = _prune_old("taskmill_worker", "id", "last_seen_at")
+_PRUNE_PACED_RETRIES = _prune_old("taskmill_paced_retry", "id", "finished_at")
+_PRUNE_LIFTED = _prune_old(
+    "taskmill_limit",
+    "id",
+    "changed_at",
+    guard="of = 'key' AND concurrency IS NULL AND rate IS NULL",
+)
 
 _PRUNE_PURGED = """
-DELETE FROM taskmill_purged_task WHERE task_id IN (
+DELETE FROM taskmill_purged_task WHERE task_id = ANY(ARRAY(
     SELECT task_id FROM taskmill_purged_task
     WHERE purged_at < taskmill_now() - make_interval(secs => %(age)s::float8)
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 """
-
-_PRUNE_METERS = """
-DELETE FROM taskmill_submission_meter
-WHERE started_at < taskmill_now() - make_interval(secs => %(age)s::float8)
-"""
-
-_PRUNE_WORKERS = """
-DELETE FROM taskmill_worker
-WHERE last_seen_at < taskmill_now() - make_interval(secs => %(age)s::float8)
-"""
-
-_PRUNE_LIFTED = """
-DELETE FROM taskmill_limit WHERE of = 'key' AND concurrency IS NULL AND rate IS NULL
-  AND changed_at < taskmill_now() - make_interval(secs => %(age)s::float8)
-"""
+"""In no order: its index by time is one of blocks."""
 
 _PRUNE_STALE = """
 DELETE FROM taskmill_stale_result WHERE id IN (
     SELECT id FROM taskmill_stale_result ORDER BY id LIMIT %(limit)s)
   AND at < taskmill_now() - make_interval(secs => %(age)s::float8)
-"""
-
-_PRUNE_PACED_RETRIES = """
-DELETE FROM taskmill_paced_retry
-WHERE finished_at < taskmill_now() - make_interval(secs => %(age)s::float8)
 """
 
 _PRUNE_PLATFORM = """

@@ -23,12 +23,11 @@ from tasks_app.transitions.picking import ORDERS, PICK_OF_FLOWS, pick_of
 from tasks_app.transitions.sql import MOVED, STATE, TOUCH, TYPE_HAS_LIMIT, event
 from tasks_app.transitions.strategies import carry_out_strategies
 
-_RETURNED: Final = f"""{MOVED}, t.dispatch_seq, t.type, t.queue, t.process_timeout, t.priority,
-        t.run_at, t.fair_key, t.payload_bytes"""
+_RETURNED: Final = f"""{MOVED}, t.dispatch_seq, t.type, t.queue, t.priority, t.run_at,
+        t.fair_key, t.payload_bytes"""
 
 
-_HINT: Final = """id, dispatch_seq, type, queue, process_timeout, payload_bytes, tenant_id,
-        fair_key"""
+_HINT: Final = """id, dispatch_seq, type, queue, payload_bytes, tenant_id, fair_key"""
 
 
 def _hand_out(pick: str, by: str) -> str:
@@ -48,7 +47,7 @@ FROM (
         NULL::boolean AS is_begun
     FROM (SELECT {_HINT}, priority, run_at FROM moved) free
     UNION ALL
-    SELECT id, NULL, type, queue, process_timeout, 0, tenant_id, fair_key, priority, run_at,
+    SELECT id, NULL, type, queue, 0, tenant_id, fair_key, priority, run_at,
         concurrency_key, max_concurrency, concurrency_strategy, is_begun
     FROM pick WHERE concurrency_key IS NOT NULL OR type = ANY({TYPE_HAS_LIMIT})
 ) picked
@@ -72,14 +71,13 @@ WITH verdict AS (
     FROM verdict v WHERE t.id = v.id AND {STATE} = 'queued'
     RETURNING {_RETURNED}, v.reason, v.place
 ), {event(kind="'task.' || m.state", from_state="'queued'", data="m.reason", order="place")}
-SELECT id, dispatch_seq, type, queue, process_timeout, payload_bytes, state FROM moved
+SELECT id, dispatch_seq, type, queue, payload_bytes, state FROM moved
 """  # noqa: S608 - built from constants
 
 Task = Mapping[str, Any]
 _FIELDS: Final = (
-    *("id", "dispatch_seq", "type", "queue", "process_timeout", "payload_bytes"),
-    *("tenant_id", "fair_key", "concurrency_key", "max_concurrency", "concurrency_strategy"),
-    "is_begun",
+    *("id", "dispatch_seq", "type", "queue", "payload_bytes", "tenant_id", "fair_key"),
+    *("concurrency_key", "max_concurrency", "concurrency_strategy", "is_begun"),
 )
 
 
@@ -137,7 +135,7 @@ def _decided(
 
 
 def _hint(task: Task) -> DispatchedTask:
-    return DispatchedTask(*(task[name] for name in _FIELDS[:6]))
+    return DispatchedTask(*(task[name] for name in _FIELDS[:5]))
 
 
 def _dispatch_ruled(cursor: Cursor, tasks: Sequence[Task]) -> dict[Any, DispatchedTask]:
@@ -150,7 +148,7 @@ def _dispatch_ruled(cursor: Cursor, tasks: Sequence[Task]) -> dict[Any, Dispatch
         "reasons": [None if rule is None else _reason(rule) for rule in verdicts],
     }
     cursor.execute(_VERDICTS, values)
-    sent = {row[0]: DispatchedTask(*row[:6]) for row in cursor.fetchall() if row[6] == "dispatched"}
+    sent = {row[0]: DispatchedTask(*row[:5]) for row in cursor.fetchall() if row[5] == "dispatched"}
     spend_tokens(cursor, limits, [task for task in tasks if task["id"] in sent])
     carry_out_strategies(
         cursor, [(task, rule) for task, rule in zip(tasks, verdicts, strict=True) if rule]

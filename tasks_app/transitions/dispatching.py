@@ -27,7 +27,6 @@ class DispatchedTask:
     dispatch_seq: int
     type: str
     queue: str
-    process_timeout: int
     payload_bytes: int = 0
 
 

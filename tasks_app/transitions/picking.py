@@ -13,8 +13,8 @@ from typing import Final
 
 from tasks_app.models import QueueOrder
 
-_COLUMNS: Final = """id, tenant_id, fair_key, type, queue, process_timeout, concurrency_key,
-        max_concurrency, concurrency_strategy, attempt > attempt_base AS is_begun, priority,
+_COLUMNS: Final = """id, tenant_id, fair_key, type, queue, concurrency_key, max_concurrency,
+        concurrency_strategy, attempt > attempt_base AS is_begun, priority,
         run_at"""
 _READY: Final = "state = 'queued' AND queue = %(queue)s"
 _DUE: Final = "run_at <= taskmill_now()"

@@ -15,7 +15,7 @@ from tasks_app.db import Cursor, connect
 from tasks_app.maintenance.expire import ExpirePending, ExpireRunning, ForceCancel
 from tasks_app.maintenance.loop import MaintainWork, maintain_steps
 from tasks_app.maintenance.promote import Promote
-from tasks_app.maintenance.prune import prune_steps
+from tasks_app.maintenance.prune import PruneRecords, prune_steps
 from tasks_app.maintenance.rescue import Rescue
 from tasks_app.maintenance.step import Step, StepResult, StepTurn
 from tasks_app.maintenance.sweep import Sweep
@@ -91,6 +91,18 @@ def test_promote_makes_due_tasks_ready_and_says_when_the_next_is_due(clock: Cloc
     assert task_state(scheduled) == "queued"
     assert run(step, clock.after(4000)).count == 1
     assert (task_state(retrying), run(step, clock.after(4000)).next_seconds) == ("queued", None)
+
+
+def test_promote_does_not_spin_while_somebody_holds_a_task_that_is_due(clock: Clock) -> None:
+    held = make_task(state="scheduled", delay_seconds=100)
+    make_task(state="scheduled", delay_seconds=300)
+    step = Promote(interval_seconds=0.5)
+    with connect("other") as other, other.transaction():
+        other.execute("SELECT 1 FROM taskmill_task WHERE id = %s FOR UPDATE", [held])
+        found = run(step, clock.after(110))
+        assert (found.count, found.is_full) == (0, False)
+        assert found.next_seconds == pytest.approx(190, abs=5)
+    assert run(step, clock.after(110)).count == 1
 
 
 def make_sweep() -> Sweep:
@@ -287,6 +299,24 @@ def test_prune_removes_keys_of_which_nothing_is_pinned_an_hour_after_they_were_l
     assert prune(clock.after(3500)) == 0
     assert prune(clock.after(3700)) == 1
     assert set(Limit.objects.values_list("name", flat=True)) == {"pinned", "declared"}
+
+
+def test_prune_leaves_what_a_submission_holds_for_later_and_takes_no_more_than_its_limit(
+    clock: Clock,
+) -> None:
+    with django_connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO taskmill_submission_meter SELECT 'tenant:' || n, now(), 5"
+            " FROM generate_series(1, 602) n"
+        )
+    step = PruneRecords(stale_days=1)
+    cursor = clock.after(3700)
+    cursor.execute("SET lock_timeout = 300")
+    with connect("other") as other, other.transaction():
+        other.execute("SELECT 1 FROM taskmill_submission_meter WHERE scope = 'tenant:1' FOR UPDATE")
+        assert run(step, cursor) == StepResult(count=500, is_full=True)
+        assert run(step, cursor) == StepResult(count=101)
+    assert SubmissionMeter.objects.get().scope == "tenant:1"
 
 
 class CountingStep:

@@ -46,7 +46,7 @@ def publisher(rabbitmq: RabbitMQ) -> Iterator[RabbitPublisher]:
 
 
 def hints(queue: str, count: int = 1) -> list[DispatchedTask]:
-    return [DispatchedTask(uuid.uuid4(), 7, "tests.echo", queue, 60) for _ in range(count)]
+    return [DispatchedTask(uuid.uuid4(), 7, "tests.echo", queue) for _ in range(count)]
 
 
 def alone(tasks: Sequence[DispatchedTask]) -> list[Bundle]:

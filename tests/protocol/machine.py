@@ -157,7 +157,7 @@ class Protocol(RuleBasedStateMachine):
 
     def _hint(self, task_id: uuid.UUID, seq: int) -> transitions.DispatchedTask:
         queue = self.reference.tasks[task_id].queue
-        return transitions.DispatchedTask(task_id, seq, "demo.echo", queue, 20)
+        return transitions.DispatchedTask(task_id, seq, "demo.echo", queue)
 
     def mark_published(self, chosen: list[Hint]) -> None:
         transitions.mark_published(self.cursor, [self._hint(*one) for one in chosen])

@@ -195,7 +195,7 @@ def test_a_dispatch_before_a_revision_gives_a_hint_that_is_stale(arena: Arena) -
     task_id = arena.queued()
     taken, state = arena.duel(duel.dispatching, duel.revising(arena, task_id))
     assert (taken, state) == ([task_id], "queued")
-    stale = transitions.DispatchedTask(task_id, 1, "demo.echo", "default", 60)
+    stale = transitions.DispatchedTask(task_id, 1, "demo.echo", "default")
     assert duel.claiming(stale)(arena.watcher.cursor()) is None
     assert arena.violations() == []
 

@@ -15,7 +15,7 @@ KINDS = st.tuples(st.sampled_from(["q1", "q2"]), st.sampled_from(["fast", "slow"
 
 
 def tasks(kinds: list[tuple[str, str]]) -> list[DispatchedTask]:
-    return [DispatchedTask(uuid.uuid4(), 1, kind, queue, 60) for queue, kind in kinds]
+    return [DispatchedTask(uuid.uuid4(), 1, kind, queue) for queue, kind in kinds]
 
 
 @given(st.lists(KINDS, max_size=60), st.integers(1, 4))
@@ -42,7 +42,7 @@ def test_tasks_of_one_kind_stay_in_order() -> None:
 
 def test_a_bundle_holds_a_bounded_amount_of_payload() -> None:
     sizes = [400_000, 400_000, 400_000, 2_000_000, 10, 999_990, 1]
-    batch = [DispatchedTask(uuid.uuid4(), 1, "fast", "q", 60, size) for size in sizes * 6]
+    batch = [DispatchedTask(uuid.uuid4(), 1, "fast", "q", size) for size in sizes * 6]
     found = bundle(batch, {"fast": 100}, {"q": 1})
     assert [task for one in found for task in one.tasks] == batch
     held = [[task.payload_bytes for task in one.tasks] for one in found]
