@@ -25,6 +25,7 @@ log = logger(__name__)
 BATCH: Final = 500
 AT_A_TIME: Final = 20
 INTERVAL_SECONDS: Final = 0.25
+REST_SECONDS: Final = 60.0
 
 _RUNNING: Final = """
 SELECT id FROM taskmill_paced_retry
@@ -55,6 +56,11 @@ UPDATE taskmill_paced_retry SET retried = retried + %(retried)s, skipped = skipp
     finished_at = CASE WHEN %(is_done)s THEN taskmill_now() END
 WHERE id = %(id)s
 """
+_REST: Final = """
+UPDATE taskmill_paced_retry
+SET paced_at = taskmill_now() + make_interval(secs => %(seconds)s::float8)
+WHERE id = %(id)s AND state = 'running'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +81,25 @@ class PacedRetries:
     interval_seconds = INTERVAL_SECONDS
 
     def run_once(self, cursor: Cursor, _turn: StepTurn) -> StepResult:
-        """Retry what each has earned since the last time, in a transaction each."""
+        """Retry what each has earned since the last time, in a transaction each.
+
+        One that fails rests, for it would be the first of all again and again; the others go on,
+        and then the first failure is raised.
+        """
         cursor.execute(_RUNNING, {"most": AT_A_TIME})
-        found = [row[0] for row in cursor.fetchall()]
-        return StepResult(count=sum(_carry_on(cursor, retry_id) for retry_id in found))
+        count, failures = 0, []
+        for (retry_id,) in cursor.fetchall():
+            try:
+                count += _carry_on(cursor, retry_id)
+            except Exception as failure:
+                if _connection(cursor).closed:
+                    raise
+                failures.append(failure)
+                log.warning("a paced retry failed, and rests", retry_id=str(retry_id))
+                cursor.execute(_REST, {"id": retry_id, "seconds": REST_SECONDS})
+        if failures:
+            raise failures[0]
+        return StepResult(count=count)
 
 
 def _carry_on(cursor: Cursor, retry_id: uuid.UUID) -> int:
@@ -126,4 +147,8 @@ def _redrive(cursor: Cursor, held: dict[str, Any], ids: Sequence[uuid.UUID]) -> 
 
 def _transaction(cursor: Cursor) -> Any:
     """Begin a transaction, or a savepoint within one, on the engine's own connection."""
-    return cast("psycopg.Cursor[Any]", cursor).connection.transaction()
+    return _connection(cursor).transaction()
+
+
+def _connection(cursor: Cursor) -> psycopg.Connection[Any]:
+    return cast("psycopg.Cursor[Any]", cursor).connection

@@ -227,7 +227,7 @@ def test_a_step_that_dies_in_its_batch_has_retried_and_counted_nothing(
         with pytest.raises(psycopg.errors.UndefinedTable):
             run(PacedRetries(), clock.after(1))
     assert [task_state(one) for one in tasks] == ["failed"] * 3
-    assert run(PacedRetries(), clock.after(2)).count == 3
+    assert run(PacedRetries(), clock.after(62)).count == 3
     assert api.get(f"{RETRIES}/{retry_id}").json()["retried"] == 3
 
 
@@ -342,6 +342,24 @@ def test_retries_take_turns(
     for at in (1, 2):
         run(PacedRetries(), clock.after(at))
     assert [task_state(one) for one in tasks] == ["queued", "failed", "failed", "queued"]
+
+
+def test_a_retry_that_fails_rests_and_keeps_no_other_waiting(
+    api: Api, tenant: Tenant, clock: Clock
+) -> None:
+    task_id = dead(tenant)
+    broken, sound = begun(api, 10, type="tests.echo"), begun(api, 10)
+    wanted = PacedRetry.objects.get(id=broken).wanted
+    PacedRetry.objects.filter(id=broken).update(wanted={"no_such_field": 1})
+    with pytest.raises(TypeError, match="no_such_field"):
+        run(PacedRetries(), clock.after(1))
+    assert task_state(task_id) == "queued"
+    assert api.get(f"{RETRIES}/{sound}").json()["retried"] == 1
+    drive(task_id, "failed")
+    PacedRetry.objects.filter(id=broken).update(wanted=wanted)
+    assert run(PacedRetries(), clock.after(30)).count == 0
+    PacedRetry.objects.filter(id=broken).update(created_at=Task.objects.get(id=task_id).finished_at)
+    assert run(PacedRetries(), clock.after(63)).count == 1
 
 
 def test_ended_paced_retries_leave_after_their_retention(api: Api, clock: Clock) -> None:
