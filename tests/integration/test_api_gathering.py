@@ -200,6 +200,12 @@ def test_what_the_store_cannot_hold_of_one_does_not_keep_the_others_out() -> Non
         assert (outcome.task_id, outcome.values is None) == (one.task.id, False)
 
 
+async def each_is_told_that_the_store_is_away(client: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(*[client.post(TASKS, json=order) for order in ORDERS])
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.json()["code"] for answer in answers} == {"store_unavailable"}
+
+
 def test_what_may_have_been_stored_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
@@ -209,13 +215,7 @@ def test_what_may_have_been_stored_is_not_tried_again(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(submit, "admit", lost)
 
-    async def conversation(client: httpx.AsyncClient) -> None:
-        posts = [client.post(TASKS, json=order) for order in ORDERS]
-        answers = await asyncio.gather(*posts)
-        assert {answer.status_code for answer in answers} == {503}
-        assert {answer.json()["code"] for answer in answers} == {"store_unavailable"}
-
-    talk(conversation, make_key())
+    talk(each_is_told_that_the_store_is_away, make_key())
     assert sum(calls) == 20
 
 
@@ -227,13 +227,7 @@ def test_what_cannot_be_asked_of_the_store_is_a_503_for_each(
 
     monkeypatch.setattr(admission, "limited_scopes", lost)
 
-    async def conversation(client: httpx.AsyncClient) -> None:
-        posts = [client.post(TASKS, json=order) for order in ORDERS]
-        answers = await asyncio.gather(*posts)
-        assert {answer.status_code for answer in answers} == {503}
-        assert {answer.json()["code"] for answer in answers} == {"store_unavailable"}
-
-    talk(conversation, make_key())
+    talk(each_is_told_that_the_store_is_away, make_key())
 
 
 def test_an_error_of_the_platform_is_answered_to_each(monkeypatch: pytest.MonkeyPatch) -> None:
