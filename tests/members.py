@@ -78,11 +78,16 @@ class Members:
         wait_for(lambda: line in self.noted(), reason=f"{line!r} in the ledger", seconds=30)
 
     def wait_until(self, **states: str) -> None:
-        wait_for(
-            lambda: {name: self.states()[name] for name in states} == states,
-            reason=f"{states}, not {self.states()}",
-            seconds=30,
-        )
+        def are_reached() -> bool:
+            nonlocal seen
+            seen = {name: self.states()[name] for name in states}
+            return seen == states
+
+        seen: dict[str, str] = {}
+        try:
+            wait_for(are_reached, seconds=30)
+        except AssertionError as error:
+            raise AssertionError(f"{states}, not {seen}") from error
 
     def outcomes(self, name: str) -> list[tuple[int, str]]:
         found = Attempt.objects.filter(task_id=self.ids[name]).order_by("epoch")

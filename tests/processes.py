@@ -109,7 +109,11 @@ def database_url() -> str:
 
 
 def process_environment(**variables: str) -> dict[str, str]:
-    """What a Taskmill process of a test is started with."""
+    """What a Taskmill process of a test is started with.
+
+    A worker hands nothing back because a new child is slow to start: most tests dispatch once, and
+    nobody would hand it out again.
+    """
     return {
         "DATABASE_URL": database_url(),
         "TASKMILL_HANDLER_MODULES": "tests.handlers",
@@ -117,6 +121,7 @@ def process_environment(**variables: str) -> dict[str, str]:
         "TASKMILL_LEASE_MARGIN_SECONDS": "1",
         "TASKMILL_KILL_GRACE_SECONDS": "1",
         "TASKMILL_SHUTDOWN_GRACE_SECONDS": "1",
+        "TASKMILL_HELD_UP_SECONDS": "60",
         "TASKMILL_LOG_LEVEL": "INFO",
         **variables,
     }

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MANY = 1300
 """Messages, two of which may go together: more requests than Python calls fit into its stack."""
 
+LONG_LEASES = {"TASKMILL_LEASE_SECONDS": "600", "TASKMILL_HELD_UP_SECONDS": "1"}
+
 Start = Callable[..., Process]
 
 
@@ -33,7 +35,7 @@ def start(members: Members) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start_one(**variables: str) -> Process:
-            variables = {"TASKMILL_LEASE_SECONDS": "600"} | variables
+            variables = LONG_LEASES | variables
             worker = running_worker(queues=members.queue, concurrency=1, **variables)
             return stack.enter_context(worker)
 
@@ -89,7 +91,7 @@ def test_a_held_up_worker_takes_no_more_than_its_prefetch_count(
         queues=members.queue,
         concurrency=1,
         BROKER_URL=rabbitmq.url,
-        TASKMILL_LEASE_SECONDS="600",
+        **LONG_LEASES,
     ):
         members.send("hold")
         members.wait_for("a begin")
