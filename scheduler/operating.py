@@ -8,6 +8,7 @@ too. One transaction each.
 from __future__ import annotations
 
 import uuid
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import connection, transaction
@@ -22,6 +23,9 @@ from scheduler.ticking.starting import wanted_task
 from scheduler.writing import database_now, put_aside, set_switch
 from tasks_app.errors import RequestError
 from tasks_app.platform import Caller, submit_scheduled
+
+INSTANT: Final = timedelta(microseconds=1)
+"""What the database tells two instants apart by."""
 
 _OVER: Final = frozenset({Status.ENDED, Status.RETIRED})
 
@@ -173,7 +177,7 @@ def _record(
     now = database_now()
     return Firing.objects.create(
         schedule=found,
-        nominal_at=now,
+        nominal_at=_free_instant(found, now),
         outcome=outcome,
         is_manual=True,
         actor=actor[:120],
@@ -182,3 +186,15 @@ def _record(
         recorded_at=now,
         fired_at=None if task_id is None else now,
     )
+
+
+def _free_instant(found: Schedule, at: datetime) -> datetime:
+    """Give the next instant that is no firing's, nor one of a cron rule, which are full seconds.
+
+    Concurrency: the caller holds the schedule's row, so nobody takes it meanwhile.
+    """
+    if not at.microsecond:
+        at += INSTANT
+    while Firing.objects.filter(schedule=found, nominal_at=at).exists():
+        at += INSTANT
+    return at

@@ -13,6 +13,7 @@ from typing import Any, Final
 from django.db import connection
 
 from tasks_app.db import rows_as_dicts
+from tasks_app.selectors.actors import OF_A_KEY, OF_ANOTHERS_KEY
 from tasks_app.selectors.rows import decoded
 from tasks_app.selectors.task_object import API_ROOT
 from tasks_app.states import status_of
@@ -91,7 +92,11 @@ def _noun(row: Mapping[str, Any]) -> str:
 
 
 def _platform_data(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"actor": row["actor"], **decoded(row["data"])}
+    """Say what happened. What is of no tenant is told to all, encoded once: it names no key."""
+    actor = row["actor"]
+    if row["tenant_id"] is None and actor.startswith(OF_A_KEY):
+        actor = OF_ANOTHERS_KEY
+    return {"actor": actor, **decoded(row["data"])}
 
 
 def _event_data(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
@@ -101,6 +102,15 @@ def test_a_pause_and_a_resumption_are_told_once_each_with_who_and_why() -> None:
     paused = Event.objects.get(type="queue.paused")
     assert (paused.actor, paused.data) == ("admin:ann", {"reason": "deploy"})
     assert (paused.task_id, paused.tenant_id) == (None, None)
+
+
+def test_other_tenants_are_not_told_which_key_paused_a_queue() -> None:
+    key = f"api:{uuid.uuid4()}"
+    make_task(make_tenant("default"), queue="mail")
+    pause_queue(caller=Caller(tenant_id=make_tenant("default").pk, actor=key), name="mail")
+    [told_all] = [event for event in feed() if event.type == "queue.paused"]
+    assert json.loads(told_all.json)["data"]["actor"] == "api"
+    assert Event.objects.get(type="queue.paused").actor == key
 
 
 def test_a_pause_that_commits_late_is_in_the_feed_all_the_same() -> None:

@@ -161,6 +161,20 @@ def test_run_now_starts_a_task_and_its_firing_names_the_key(api: Api) -> None:
     assert api.get(path).json()["last_task_id"] == task["id"]
 
 
+@pytest.mark.parametrize("microsecond", [0, 7])
+def test_two_runs_in_one_instant_are_two_firings_and_neither_takes_the_rules(
+    api: Api, monkeypatch: pytest.MonkeyPatch, microsecond: int
+) -> None:
+    at = database_now().replace(microsecond=microsecond)
+    monkeypatch.setattr("scheduler.operating.database_now", lambda: at)
+    path = f"/schedules/{made(api)['id']}"
+    assert [api.post(f"{path}/run").status_code for _ in range(3)] == [202, 202, 202]
+    found = Firing.objects.values_list("nominal_at", flat=True).order_by("nominal_at")
+    first = max(microsecond, 1)
+    assert [one.microsecond for one in found] == [first, first + 1, first + 2]
+    assert {one.replace(microsecond=microsecond) for one in found} == {at}
+
+
 def test_a_paused_schedule_records_its_instants_as_skipped_until_it_is_resumed(api: Api) -> None:
     path = f"/schedules/{made(api, type='tests.echo', interval_seconds=60)['id']}"
     paused = api.post(f"{path}/pause", {"reason": "stocktaking"}).json()
