@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants.places import (
+    BULK_RACES,
     BUNDLE_RUNS,
     BUNDLES,
     CLAIMING,
@@ -35,6 +36,19 @@ HEART = (
         WORKING,
         "AND t.epoch = %(epoch)s AND {STATE} IN ('running', 'cancelling')\"",
         'AND t.epoch = %(epoch)s"',
+    ),
+    *(
+        Mutant(
+            f"{verb} locks its tasks in no order",
+            file,
+            text,
+            "",
+            f"{BULK_RACES}::test_lists_of_tasks_in_any_order_never_deadlock_and_leave_a_legal_history",
+        )
+        for verb, file, text in (
+            ("claim", CLAIMING, "ORDER BY t.id FOR UPDATE OF t"),
+            ("renew", "tasks_app/transitions/leases.py", " ORDER BY t.id FOR UPDATE OF t"),
+        )
     ),
     Mutant(
         "rescue reads, then writes by id",
