@@ -8,8 +8,10 @@ use and again after a message was returned.
 
 from __future__ import annotations
 
+import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import amqp
@@ -174,7 +176,8 @@ class RabbitPublisher:
             return Published([], tasks)
         try:
             unroutable = self._declare({task.queue for task in tasks})
-            self._send([bundle for bundle in batch if bundle.tasks[0].queue not in unroutable])
+            with self._full_packets():
+                self._send([one for one in batch if one.tasks[0].queue not in unroutable])
             self._gather()
         except BROKER_FAULTS as fault:
             return self._broken(tasks, fault)
@@ -187,6 +190,24 @@ class RabbitPublisher:
             if not self._is_blocked:
                 self.close()
         return answer
+
+    @contextmanager
+    def _full_packets(self) -> Iterator[None]:
+        """Have the system send full packets where it can, instead of one for each message.
+
+        The broker's process of the connection wakes for each: a third of what a message costs it.
+        """
+        transport = getattr(self._channel.connection, "transport", None)  # None once it is lost
+        sock: socket.socket | None = getattr(transport, "sock", None)
+        cork = getattr(socket, "TCP_CORK", None)
+        if cork is None or sock is None:
+            yield
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, cork, 1)
+        try:
+            yield
+        finally:
+            sock.setsockopt(socket.IPPROTO_TCP, cork, 0)
 
     def _send(self, bundles: Sequence[Bundle]) -> None:
         for bundle in bundles:

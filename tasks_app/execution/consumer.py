@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 from django.db import Error
 
+from tasks_app.execution.acks import acks
 from tasks_app.execution.request import take_in
 from tasks_app.telemetry import logger
 
@@ -19,6 +21,17 @@ class Consumer(CeleryConsumer):
 
     def __init__(self, on_task_request: Any, *args: Any, **options: Any) -> None:
         super().__init__(partial(take_in, on_task_request), *args, **options)
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        """Have all messages counted that Celery takes in."""
+        take_in_message = super().create_task_handler(*args, **options)
+        acks.begin(self.qos.value)  # type: ignore[attr-defined]  # a bootstep of Celery sets it
+
+        def on_message(message: Any) -> None:
+            acks.note(message)
+            take_in_message(message)
+
+        return on_message
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Let go of the lost connection, so that the caller connects anew.

@@ -29,6 +29,7 @@ from typing_extensions import override
 
 from tasks_app.clock import monotonic
 from tasks_app.conf import conf
+from tasks_app.execution.acks import acks
 from tasks_app.execution.held_up import slots
 from tasks_app.execution.orders import orders
 from tasks_app.hints import TOGETHER, read_body, read_hints, write_hints
@@ -230,6 +231,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
         message: Any, body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any
     ) -> None:
         _arrivals.note()
+        ack = acks.of(message, ack)
         last = slots.last(task.name)
         if last is not None and not slots.are_taken() and last.join(message):
             ack(celery_log, consumer.connection_errors)

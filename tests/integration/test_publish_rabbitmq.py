@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -68,6 +69,24 @@ def test_a_batch_is_confirmed_in_order_in_a_quorum_queue(
     received = read_hints(queue, url=rabbitmq.url)
     assert [hint.task_id for hint in received] == [str(task.id) for task in batch]
     assert {(hint.dispatch_seq, hint.type) for hint in received} == {(7, "tests.echo")}
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="this system has no such option")
+def test_nothing_is_held_back_in_the_socket_once_a_batch_is_written(
+    queue: str, publisher: RabbitPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, sock = amqp.Channel.basic_publish, publisher._channel.connection.transport.sock
+    corked: list[int] = []
+
+    def note(channel: Any, *arguments: Any, **options: Any) -> Any:
+        corked.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        return publish(channel, *arguments, **options)
+
+    monkeypatch.setattr(type(publisher._channel), "basic_publish", note)
+    batch = hints(queue, 3)
+    assert publisher.publish(alone(batch)).confirmed == batch
+    assert corked == [1, 1, 1]
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
 
 
 def test_a_deleted_queue_refuses_its_hints_and_is_declared_again(
