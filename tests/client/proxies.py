@@ -21,6 +21,7 @@ class Proxy:
         lose_answers: of so many of the next connections whose request fits `losing` the answer is
             thrown away and the connection cut.
         cut_after: a connection is cut after so many bytes of an answer to `GET .../stream`.
+        refuse_streams: the status to answer `GET .../stream` with.
         is_holding_streams: answers to `GET .../stream` are kept back.
     """
 
@@ -32,6 +33,7 @@ class Proxy:
         self.lose_answers = 0
         self.losing: Callable[[str], bool] = lambda head: head.startswith("POST")
         self.cut_after: int | None = None
+        self.refuse_streams = 0
         self.is_holding_streams = False
         self.cuts = 0
         self.open_streams = 0
@@ -77,6 +79,9 @@ class Proxy:
     def _one(self, near: socket.socket, far: socket.socket, request: bytes) -> None:
         head = request.split(b"\r\n", 1)[0].decode()
         self.heads.append(head)
+        if self.refuse_streams and "/stream" in head:
+            near.sendall(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % self.refuse_streams)
+            return
         far.sendall(request)
         if "/stream" in head:
             self._stream(near, far)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taskmill_client import AsyncClient, Client, Event, ServerUnavailable, following
+from taskmill_client import AsyncClient, Client, Event, ServerUnavailable, Task, following
 from tests.acceptance.installations import Installation
 from tests.client.proxies import Proxy
 from tests.processes import wait_for
@@ -115,6 +115,38 @@ def test_where_streams_are_held_back_events_are_polled_for(
     reading.join(60)
     assert ids(seen) == history(client, task.id)
     assert sum("/stream" in head for head in proxy.heads) == 1
+
+
+@pytest.mark.parametrize("status", [429, 502, 404])
+def test_where_streams_are_refused_events_are_polled_for(
+    client: Client, through: Client, proxy: Proxy, status: int
+) -> None:
+    proxy.refuse_streams = status
+    task = client.tasks.submit("demo.echo", {}, delay=2)
+    assert ids(list(through.tasks.events(task.id))) == history(client, task.id)
+    assert sum("/stream" in head for head in proxy.heads) == (4 if status == 502 else 1)
+
+
+def test_a_wait_tells_of_progress(
+    client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gate = tmp_path / "gate"
+    task = client.tasks.submit(PROGRESS, {"reports": 4, "hold_at": 1, "path": str(gate)})
+    seen: list[tuple[str, float, str]] = []
+
+    def note(one: Task) -> None:
+        seen.append((one.status, one.progress.percent, one.progress.message))
+        if one.progress.message == "at 1":
+            assert (one.progress.current, one.progress.total) == (1, None)
+            gate.unlink(missing_ok=True)
+
+    done = client.tasks.wait(task.id, timeout=60, on_progress=note)
+    assert ("processing", 25.0, "at 1") in seen
+    assert seen[-1] == ("success", 100.0, "last words")
+    assert len(seen) == len(set(seen))
+    assert done.succeeded
+    assert client.tasks.get(task.id).wait(progress=True).succeeded
+    assert capsys.readouterr().err == "test.progress  success  100 %  last words\n"
 
 
 def test_closing_the_iteration_closes_the_connection(
