@@ -246,7 +246,7 @@ def test_refusals_carry_the_fields_of_the_problem(client: Any) -> None:
 
 def test_a_queue_is_paused_and_resumed(client: Any, tag: str) -> None:
     queue = f"queue-{tag[:8]}"
-    task = client.tasks.submit("demo.echo", {}, queue=queue)
+    task = client.tasks.submit("demo.echo", {}, queue=queue, delay=3600)
     assert client.queues.pause(queue, "stocktaking")["is_paused"] is True
     assert client.queues.get(queue)["is_paused"] is True
     assert queue in {one["name"] for one in client.queues.list()}

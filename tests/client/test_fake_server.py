@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -93,6 +95,26 @@ def test_the_next_requests_are_refused_as_told(fake: FakeServer) -> None:
             task.refresh()
         assert task.refresh().result == 1
     assert len(fake.submitted) == 1
+
+
+def test_many_that_are_refused_midway_say_how_to_go_on(fake: FakeServer) -> None:
+    fake.succeeds("shop.pack", 1)
+    items = [{"type": "shop.pack", "payload": {"n": n}} for n in range(2500)]
+
+    def interrupted() -> Iterator[dict[str, Any]]:
+        for item in items:
+            if item["payload"]["n"] == 1999:
+                fake.refuses_next(422, "validation_failed")
+            yield item
+
+    with fake.client() as client:
+        with pytest.raises(ValidationRefused) as caught:
+            client.tasks.submit_many(interrupted(), idempotency_key="import-7")
+        [note] = caught.value.__notes__
+        assert "1000 items were dealt with" in note
+        assert "idempotency_key='import-7'" in note
+        assert len(client.tasks.submit_many(items, idempotency_key="import-7").ids) == 2500
+    assert len(fake.submitted) == 2500
 
 
 def test_what_was_not_scripted_is_unknown(fake: FakeServer) -> None:
