@@ -169,6 +169,8 @@ class Environment:
     def _typed(self, name: str, raw: str, hint: Any, item: dataclasses.Field[Any]) -> Any:
         if hint is str:
             return raw
+        if hint is bool:
+            return self.flag(name, default=bool(item.default))
         if hint == tuple[str, ...]:
             return self.words(name)
         try:

@@ -9,6 +9,7 @@ from kombu import Exchange, Queue
 from config.env import BASE_DIR, EmbeddedPaths, Environment
 from config.logging import logging_config
 from notifications.conf import NotificationsConf
+from notifications.http_requests.conf import HttpRequestConf
 from notifications.mqtt.conf import MqttConf
 from notifications.webhooks.conf import WebhooksConf
 from scheduler.conf import SchedulerConf
@@ -42,6 +43,7 @@ MQTT = env.settings(MqttConf, prefix="MQTT_")
 for _name, _fix in MQTT.faults():
     env.fault(_name, _fix)
 TASKMILL_WEBHOOKS = env.settings(WebhooksConf, prefix="TASKMILL_WEBHOOK_")
+TASKMILL_HTTP_REQUEST = env.settings(HttpRequestConf, prefix="TASKMILL_HTTP_REQUEST_")
 SCHEDULER = env.settings(SchedulerConf, prefix="TASKMILL_SCHEDULER_")
 REPORTS = env.settings(ReportsConf, prefix="TASKMILL_REPORT_")
 for _name, _fix in REPORTS.faults(has_mail=bool(env.text("EMAIL_URL"))):

@@ -24,6 +24,7 @@ import django  # noqa: E402 - the path has to be set first
 django.setup()
 
 from notifications.conf import NotificationsConf  # noqa: E402 - as above
+from notifications.http_requests.conf import HttpRequestConf  # noqa: E402 - as above
 from notifications.mqtt.conf import MqttConf  # noqa: E402 - as above
 from notifications.webhooks.conf import WebhooksConf  # noqa: E402 - as above
 from scheduler import errors as scheduler_errors  # noqa: E402 - as above
@@ -38,6 +39,7 @@ SETTINGS = (
     ("Tasks", conf.TasksConf, "TASKMILL_"),
     ("Live updates and notification", NotificationsConf, "TASKMILL_"),
     ("Webhooks", WebhooksConf, "TASKMILL_WEBHOOK_"),
+    ("Tasks that call a URL", HttpRequestConf, "TASKMILL_HTTP_REQUEST_"),
     ("MQTT", MqttConf, "MQTT_"),
     ("Schedules", SchedulerConf, "TASKMILL_SCHEDULER_"),
     ("Reports", ReportsConf, "TASKMILL_REPORT_"),

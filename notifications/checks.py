@@ -7,18 +7,29 @@ from typing import Any
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 
-from notifications.egress import faults_of
+from notifications.egress import EgressConf, faults_of
+from notifications.http_requests.conf import http_request_conf
 from notifications.webhooks.conf import webhooks_conf
 
 
 @checks.register("taskmill")
 def check_webhooks(**_: Any) -> list[CheckMessage]:
     """notifications.E001: a setting of the receivers that may be reached means nothing."""
+    return _faults("TASKMILL_WEBHOOK", webhooks_conf(), "notifications.E001")
+
+
+@checks.register("taskmill")
+def check_http_requests(**_: Any) -> list[CheckMessage]:
+    """notifications.E002: a setting of the services that may be called means nothing."""
+    return _faults("TASKMILL_HTTP_REQUEST", http_request_conf(), "notifications.E002")
+
+
+def _faults(names: str, conf: EgressConf, check_id: str) -> list[CheckMessage]:
     return [
         Error(
-            f"TASKMILL_WEBHOOK settings: {fault} means nothing.",
+            f"{names} settings: {fault} means nothing.",
             hint="ALLOW takes networks and host names, SCHEMES http and https, PORTS numbers.",
-            id="notifications.E001",
+            id=check_id,
         )
-        for fault in faults_of(webhooks_conf())
+        for fault in faults_of(conf)
     ]

@@ -12,17 +12,17 @@ import ipaddress
 import re
 import socket
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import SplitResult, quote, urlsplit
 
 import idna
 from django.conf import settings
 
-from notifications.webhooks.conf import WebhooksConf, webhooks_conf
+from notifications.webhooks.conf import webhooks_conf
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -80,6 +80,22 @@ _SPECIAL: Final[tuple[Network, ...]] = tuple(
 """Never public. IPv6 outside 2000::/3 is not either: mapped, NAT64, unique local, link local."""
 
 _resolvers: Final = ThreadPoolExecutor(max_workers=64, thread_name_prefix="resolve")
+
+
+class EgressConf(Protocol, Hashable):
+    """The settings that a policy is made of."""
+
+    @property
+    def allow(self) -> tuple[str, ...]:
+        """Networks and names that may be reached though they are not public."""
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """Schemes for public addresses."""
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """Ports of public addresses."""
 
 
 class EgressRefused(ValueError):
@@ -268,7 +284,7 @@ def check_receiver(url: str) -> str:
     return egress_policy().check_url(url)
 
 
-def faults_of(conf: WebhooksConf) -> list[str]:
+def faults_of(conf: EgressConf) -> list[str]:
     """Name the entries of the settings that mean nothing."""
     faults = [f"{one} in SCHEMES" for one in conf.schemes if one not in _DEFAULT_PORTS]
     faults += [
@@ -292,12 +308,13 @@ def _network_or_host(entry: str) -> Network | str:
 
 
 def egress_policy() -> EgressPolicy:
-    """Give the policy of the settings in force."""
-    return _policy_of(webhooks_conf(), str(settings.PUBLIC_URL))
+    """Give the policy for receivers of the settings in force."""
+    return policy_of(webhooks_conf(), str(settings.PUBLIC_URL))
 
 
 @cache
-def _policy_of(conf: WebhooksConf, public_url: str) -> EgressPolicy:
+def policy_of(conf: EgressConf, public_url: str) -> EgressPolicy:
+    """Give the policy that settings mean."""
     listed = [_network_or_host(entry) for entry in conf.allow]
     own = urlsplit(public_url).hostname or ""
     return EgressPolicy(

@@ -27,9 +27,11 @@ class TasksConfig(AppConfig):
         from tasks_app.management.upgrading import wait_for_migrations
         from tasks_app.services.handles import submit
         from tasks_app.services.measuring import declare_platform_metrics
+        from tasks_app.services.spawning import spawn_child
         from tasks_app.testing import run_handler
 
         registry.Handler.submit_port = submit
+        registry.Handler.spawn_port = staticmethod(spawn_child)
         registry.Handler.test_run_port = run_handler
         registry.discover()
         declare_platform_metrics()

@@ -3,8 +3,9 @@ reports.
 
 The context holds the rules (what is coalesced, what is capped, what raises); a `Sink` carries
 reports away: the worker's goes to the database (`tasks_app.execution.sink`), the test kit's keeps
-them in memory. Progress and log calls never raise and never wait; only `check_cancelled`, `once`
-and `sleep` may stop a handler.
+them in memory. Progress and log calls never raise and never wait; only `check_cancelled`, `sleep`
+and what has to be stored at once (`once`, `checkpoint`, `spawn`, `extend_timeout`) may stop a
+handler.
 """
 
 from __future__ import annotations
@@ -14,14 +15,23 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+import orjson
 
 from tasks_app.clock import monotonic
 from tasks_app.errors import TaskCancelled
+from tasks_app.jsontext import has_nul, printed_bytes
 
 T = TypeVar("T")
+
+MOST_CHECKPOINT_BYTES: Final = 65_536
+MOST_EXTENSION_SECONDS: Final = 604_800
+MOST_KEY_CHARACTERS: Final = 150
+CHECKPOINT: Final = "taskmill:checkpoint"
+_SPAWN: Final = "taskmill:spawn:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +58,24 @@ class LogLine:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Child(NamedTuple):
+    """A task that a handler submits by `ctx.spawn`.
+
+    Attributes:
+        key: under which its id is stored, so that a later attempt finds it.
+        options: those of the API's submission body.
+    """
+
+    type: str
+    payload: Any
+    key: str
+    options: Mapping[str, Any]
+
+
 class Sink(Protocol):
-    """Where a context's reports go; implementations coalesce, and raise only from `once`."""
+    """Where a context's reports go; implementations coalesce, and raise only from what is stored
+    at once.
+    """
 
     def progress(self, progress: Progress) -> None:
         """Take the newest progress."""
@@ -62,6 +88,20 @@ class Sink(Protocol):
 
     def once(self, key: str, function: Callable[[], Any]) -> Any:
         """Run `function` unless an attempt stored its value under `key`; give that value."""
+
+    def store(self, key: str, text: str) -> None:
+        """Store a value (JSON text) under `key`, in the place of the one before."""
+
+    def stored(self, key: str) -> Any:
+        """Give the value stored under `key` by any attempt, None where there is none."""
+
+    def spawn(self, child: Child, context: TaskContext) -> Any:
+        """Submit a child unless an attempt did under its key; give its handle."""
+
+    def extend(self, seconds: float) -> tuple[datetime, float]:
+        """Move the deadline to at least so many seconds from now; give it, and the same instant on
+        the monotonic clock.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +176,7 @@ class TaskContext:
         self._sink = sink
         self._steps: list[dict[str, Any]] = []
         self._last = Progress(percent=0.0)
+        self._spawned: dict[str, int] = {}
 
     @property
     def task_id(self) -> uuid.UUID:
@@ -290,6 +331,79 @@ class TaskContext:
         """
         value: T = self._sink.once(key, function)
         return value
+
+    def checkpoint(self, value: Any) -> None:
+        """Store how far this task is; a later attempt finds it in `resume`.
+
+        It replaces the checkpoint before, and is stored when this returns: one statement each time.
+
+        Args:
+            value: JSON of at most 64 KiB; None for "from the beginning".
+
+        Raises:
+            TypeError: the value is not JSON.
+            ValueError: it is too large, or cannot be stored.
+            LeaseLost: this attempt is no longer the task's; stop.
+        """
+        text = orjson.dumps(value)
+        if (size := printed_bytes(text)) > MOST_CHECKPOINT_BYTES:
+            raise ValueError(
+                f"the checkpoint has {size} bytes of JSON, the limit is {MOST_CHECKPOINT_BYTES}; "
+                "store a cursor, not the data"
+            )
+        if has_nul(text):
+            raise ValueError("the checkpoint holds a NUL character")
+        self._sink.store(CHECKPOINT, text.decode())
+
+    @property
+    def resume(self) -> Any:
+        """The checkpoint stored last, by an earlier attempt or this one; None where there is none.
+
+        It survives failures, timeouts and lost workers. Each look is one statement.
+        """
+        return self._sink.stored(CHECKPOINT)
+
+    def spawn(
+        self, task_type: Any, payload: Any = None, *, key: str | None = None, **options: Any
+    ) -> Any:
+        """Submit a child of this task, once over all attempts, and give its `TaskHandle`.
+
+        The child and the note of it are one transaction, fenced by the epoch: an attempt that
+        lost the task submits nothing, a later attempt with the same key is handed the same child
+        (`is_existing`), whatever its payload.
+
+        Args:
+            task_type: a handler or the name of a type.
+            key: at most 150 characters; by default the type and how many of it this attempt has
+                spawned. Give one where a later attempt may spawn in another order.
+            **options: those of `submit`.
+
+        Raises:
+            UnknownTaskType, ValidationFailed, QuotaExceeded, TaskTooDeep, TooManyChildren: as
+                `submit` does.
+            LeaseLost: this attempt is no longer the task's; stop.
+        """
+        name = task_type if isinstance(task_type, str) else task_type.type
+        if key is None:
+            self._spawned[name] = number = self._spawned.get(name, 0) + 1
+            key = f"{name}#{number}"
+        elif not 1 <= len(key) <= MOST_KEY_CHARACTERS:
+            raise ValueError(f"a key has 1 to {MOST_KEY_CHARACTERS} characters")
+        return self._sink.spawn(Child(name, payload, _SPAWN + key, options), self)
+
+    def extend_timeout(self, seconds: float) -> None:
+        """Have at least so many seconds left from now; a deadline that is later stays.
+
+        Args:
+            seconds: more than 0, at most 604,800 (7 days).
+
+        Raises:
+            LeaseLost: this attempt is no longer the task's; stop.
+        """
+        if not 0 < seconds <= MOST_EXTENSION_SECONDS:
+            raise ValueError(f"seconds must be more than 0, at most {MOST_EXTENSION_SECONDS}")
+        deadline, instant = self._sink.extend(seconds)
+        self.info = replace(self.info, deadline=deadline, deadline_monotonic=instant)
 
     def _report(self, percent: float, message: str, detail: dict[str, Any]) -> None:
         if self._steps:

@@ -1,5 +1,5 @@
-"""What a running attempt leaves behind before it ends: progress, log lines and the values of
-`ctx.once`.
+"""What a running attempt leaves behind before it ends: progress, log lines, the values of
+`ctx.once` and `ctx.checkpoint`, a later deadline.
 
 Fenced by the epoch like every write of a worker, but no state changes here. Called by the worker's
 sink only. The state in a guard is an expression for the reason given at `transitions.sql.STATE`.
@@ -8,6 +8,7 @@ sink only. The state in a guard is an expression for the reason given at `transi
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 from tasks_app.db import Cursor
@@ -114,3 +115,45 @@ def store_once(cursor: Cursor, task_id: uuid.UUID, *, epoch: int, key: str, valu
     """Store a value (JSON text) under a key; False: the epoch is not current, or the key taken."""
     cursor.execute(_STORE_ONCE, {"id": task_id, "epoch": epoch, "key": key, "value": value})
     return cursor.fetchone() is not None
+
+
+_REPLACE_ONCE = _STORE_ONCE.replace(
+    "DO NOTHING", "DO UPDATE SET value = excluded.value, epoch = excluded.epoch, at = excluded.at"
+)
+
+
+def replace_once(cursor: Cursor, task_id: uuid.UUID, *, epoch: int, key: str, value: str) -> bool:
+    """Store a value (JSON text) in the place of the one before; False: the epoch is not current."""
+    cursor.execute(_REPLACE_ONCE, {"id": task_id, "epoch": epoch, "key": key, "value": value})
+    return cursor.fetchone() is not None
+
+
+def hold_attempt(cursor: Cursor, task_id: uuid.UUID, *, epoch: int) -> bool:
+    """Keep an attempt the task's until the transaction ends; False where it is not any more."""
+    cursor.execute(
+        """SELECT 1 FROM taskmill_task t WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s
+        AND t.state || '' IN ('running', 'cancelling') FOR UPDATE OF t""",
+        {"id": task_id, "epoch": epoch},
+    )
+    return cursor.fetchone() is not None
+
+
+_EXTEND = """
+UPDATE taskmill_task t SET run_deadline = greatest(t.run_deadline,
+    taskmill_now() + make_interval(secs => %(seconds)s::float8))
+WHERE t.id = %(id)s::uuid AND t.epoch = %(epoch)s AND t.state || '' IN ('running', 'cancelling')
+RETURNING t.run_deadline
+"""
+
+
+def extend_deadline(
+    cursor: Cursor, task_id: uuid.UUID, *, epoch: int, seconds: float
+) -> datetime | None:
+    """Move an attempt's deadline to at least so many seconds from now, never to an earlier one.
+
+    Returns:
+        The deadline, or None where the epoch is not current.
+    """
+    cursor.execute(_EXTEND, {"id": task_id, "epoch": epoch, "seconds": seconds})
+    row = cursor.fetchone()
+    return None if row is None else row[0]

@@ -3,7 +3,7 @@
 `@handler` is used at import time by the `handlers` modules of the installed apps. Declarations are
 checked then and there: unknown options, duplicate types, signatures and types that cannot travel as
 JSON are refused with a sentence that says what to write instead. The registry never touches the
-database; `submit` and `test_run` are ports that `tasks_app.apps` plugs in.
+database; `submit`, `spawn` and `test_run` are ports that `tasks_app.apps` plugs in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from tasks_app.conf import conf
-from tasks_app.context import TaskContext
+from tasks_app.context import Child, TaskContext
 from tasks_app.errors import HandlerDeclarationError, UnknownTaskType
 from tasks_app.limits import Rate, parse_rate
 from tasks_app.policies import Retry
@@ -75,6 +75,13 @@ class SubmitPort(Protocol):
         """Submit one task."""
 
 
+class SpawnPort(Protocol):
+    """Carries `TaskContext.spawn` to the services; answers with a task handle."""
+
+    def __call__(self, child: Child, context: TaskContext, /) -> Any:
+        """Submit a child once."""
+
+
 class TestRunPort(Protocol):
     """Carries `Handler.test_run` to the test kit; answers with a recorded run."""
 
@@ -86,6 +93,7 @@ class Handler:
     """A declared task type. Calling it calls the function it decorates."""
 
     submit_port: ClassVar[SubmitPort | None] = None
+    spawn_port: ClassVar[SpawnPort | None] = None
     test_run_port: ClassVar[TestRunPort | None] = None
 
     def __init__(self, task_type: str, function: Callable[..., Any], options: Options) -> None:

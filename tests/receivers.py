@@ -27,6 +27,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: bytes
+    method: str = "POST"
 
     @property
     def id(self) -> str:
@@ -67,9 +68,9 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                outer.received.append(Received(self.path, headers, body))
+                outer.received.append(Received(self.path, headers, body, self.command))
                 number = min(len(outer.received), len(outer.answers)) - 1
                 answer = outer.answers[number]
                 outer.gate.wait(30)
@@ -83,6 +84,8 @@ class Receiver:
                 self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
                 self.wfile.write(answer.body)
+
+            do_GET = do_PUT = do_POST  # noqa: N815 - named by the standard library
 
             def log_message(self, *_: Any) -> None:
                 pass

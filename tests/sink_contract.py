@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from tasks_app.context import AttemptInfo, LogLine, Progress, Sink, TaskContext
-from tasks_app.errors import TaskCancelled
+from tasks_app.errors import TaskCancelled, UnknownTaskType, ValidationFailed
 
 
 class SinkHarness(Protocol):
@@ -125,6 +125,63 @@ class SinkContract:
     def test_once_refuses_a_value_that_is_not_json(self, harness: SinkHarness) -> None:
         with pytest.raises(TypeError):
             harness.sink().once("odd", object)
+
+    def test_a_checkpoint_is_there_for_later_attempts(self, harness: SinkHarness) -> None:
+        context = TaskContext(harness.info(), harness.sink())
+        assert context.resume is None
+        context.checkpoint({"row": 1})
+        context.checkpoint({"row": 2})
+        assert context.resume == {"row": 2}
+        later = TaskContext(harness.info(), harness.next_attempt())
+        assert later.resume == {"row": 2}
+        later.checkpoint(None)
+        assert later.resume is None
+
+    @pytest.mark.parametrize(
+        ("value", "error"),
+        [("x" * 70_000, ValueError), ("\x00", ValueError), (object(), TypeError)],
+    )
+    def test_what_is_no_checkpoint_is_refused(
+        self, harness: SinkHarness, value: Any, error: type[Exception]
+    ) -> None:
+        context = TaskContext(harness.info(), harness.sink())
+        context.checkpoint(1)
+        with pytest.raises(error):
+            context.checkpoint(value)
+        assert context.resume == 1
+
+    def test_a_child_is_spawned_once_over_all_attempts(self, harness: SinkHarness) -> None:
+        context = TaskContext(harness.info(), harness.sink())
+        first = context.spawn("demo.echo", {"n": 1})
+        second = context.spawn("demo.echo", {"n": 2})
+        named = context.spawn("demo.echo", {"n": 3}, key="three")
+        assert len({first.id, second.id, named.id}) == 3
+        assert context.spawn("demo.echo", {"n": 4}, key="three").id == named.id
+        sink = harness.next_attempt()
+        later = TaskContext(harness.info(), sink)
+        again = [later.spawn("demo.echo", {"n": 1}), later.spawn("demo.echo", {"n": 9})]
+        assert [one.id for one in again] == [first.id, second.id]
+        assert [one.is_existing for one in (first, *again)] == [False, True, True]
+
+    def test_a_payload_that_does_not_fit_spawns_nothing(self, harness: SinkHarness) -> None:
+        context = TaskContext(harness.info(), harness.sink())
+        with pytest.raises(ValidationFailed):
+            context.spawn("demo.slow", {"seconds": "soon"}, key="a")
+        with pytest.raises(UnknownTaskType):
+            context.spawn("demo.none", key="a")
+        assert context.spawn("demo.slow", {"seconds": 0}, key="a").is_existing is False
+
+    def test_a_timeout_grows_and_never_shrinks(self, harness: SinkHarness) -> None:
+        context = TaskContext(harness.info(), harness.sink())
+        context.extend_timeout(5000)
+        assert (context.remaining_seconds or 0) > 4000
+        before = context.deadline
+        assert before is not None
+        context.extend_timeout(1000)
+        assert (context.remaining_seconds or 0) > 4000
+        for wrong in (0, -1, 1e9):
+            with pytest.raises(ValueError, match="seconds"):
+                context.extend_timeout(wrong)
 
 
 class _Counted:

@@ -167,6 +167,8 @@ class Guard(threading.Thread):
             for running in begun:
                 self._watch(running)
             self._watches = {key: w for key, w in self._watches.items() if key in current}
+            for key, watch in self._watches.items():
+                watch.running = current[key]
             watches = list(self._watches.values())
         for running in begun:
             if (asked := (running.task_id, running.epoch)) in self._cancels:

@@ -86,7 +86,7 @@ class Attempt:
         began_at = monotonic()
         facts = (claim.id, claim.epoch, bundle.asked_at, began_at + claim.process_timeout)
         run = child.table.publish(child.index, child.pid, facts)
-        sink = _sink(child, claim, bundle.answered_at, run)
+        sink = _sink(child, claim, bundle.answered_at, (run, facts[3]))
         return cls(child, handler, bundle, claim, began_at, run, sink)
 
     @property
@@ -137,8 +137,10 @@ def _give_back(child: Child, handler: Handler, hints: Sequence[Hint]) -> None:
     child.connection.run(lambda cursor: transitions.undispatch(cursor, tasks))
 
 
-def _sink(child: Child, claim: Claim, claimed_at: float, run: int) -> AttemptSink:
-    table, index = child.table, child.index
+def _sink(
+    child: Child, claim: Claim, claimed_at: float, run_and_end: tuple[int, float]
+) -> AttemptSink:
+    (run, ends_at), table, index = run_and_end, child.table, child.index
     started_at = claim.run_deadline - timedelta(seconds=claim.process_timeout)
     return AttemptSink(
         claim,
@@ -147,6 +149,8 @@ def _sink(child: Child, claim: Claim, claimed_at: float, run: int) -> AttemptSin
         lines=LogBuffer(started_at, claimed_at, max_bytes=child.settings.max_log_bytes),
         interrupts=child.interrupts,
         is_cancelled=lambda: table.is_cancelled(index, run),
+        ends_at=ends_at,
+        extended=lambda until: table.extend(index, run, until),
     )
 
 

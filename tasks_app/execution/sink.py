@@ -15,6 +15,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 import orjson
@@ -22,12 +23,13 @@ import psycopg
 
 from tasks_app import progress as store
 from tasks_app.clock import monotonic
-from tasks_app.context import LogLine, Progress, Sink
-from tasks_app.errors import LeaseLost
+from tasks_app.context import Child, LogLine, Progress, Sink, TaskContext
+from tasks_app.errors import ConfigurationError, LeaseLost
 from tasks_app.execution.connection import Connection
 from tasks_app.execution.interrupts import Interrupts
 from tasks_app.execution.logbuffer import LogBuffer
 from tasks_app.execution.outcomes import storable
+from tasks_app.registry import Handler
 from tasks_app.telemetry import logger
 from tasks_app.transitions import Claim
 
@@ -43,6 +45,8 @@ class AttemptSink:
     Args:
         bell: rung (any value) where something waits to be written.
         is_cancelled: whether the cancel flag is up for this attempt.
+        ends_at: monotonic seconds at which its process timeout is over.
+        extended: called with a later end.
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class AttemptSink:
         lines: LogBuffer,
         interrupts: Interrupts,
         is_cancelled: Callable[[], bool],
+        ends_at: float,
+        extended: Callable[[float], None],
     ) -> None:
         self._claim = claim
         self._connection = connection
@@ -61,6 +67,8 @@ class AttemptSink:
         self._lines = lines
         self._interrupts = interrupts
         self.is_cancel_requested = is_cancelled
+        self._extended = extended
+        self._ends_at = ends_at
         self._latest: Progress | None = None
         self._is_rung = False
         self._is_closed = False
@@ -98,6 +106,52 @@ class AttemptSink:
             if found is None or orjson.dumps(found[0]) != orjson.dumps(orjson.loads(text)):
                 raise LeaseLost(task_id=self._claim.id, epoch=self._claim.epoch)
         return orjson.loads(text)
+
+    def store(self, key: str, text: str) -> None:
+        """Store a value (JSON text) under `key`, in the place of the one before.
+
+        Raises:
+            LeaseLost: the attempt is not the task's any more.
+        """
+        task_id, epoch = self._claim.id, self._claim.epoch
+        if not self._statement(
+            lambda cursor: store.replace_once(cursor, task_id, epoch=epoch, key=key, value=text)
+        ):
+            raise LeaseLost(task_id=task_id, epoch=epoch)
+
+    def stored(self, key: str) -> Any:
+        """Give the value stored under `key` by any attempt, None where there is none."""
+        found = self._statement(lambda cursor: store.find_once(cursor, self._claim.id, key))
+        return None if found is None else found[0]
+
+    def spawn(self, child: Child, context: TaskContext) -> Any:
+        """Submit a child unless an attempt did under its key; give its handle.
+
+        Raises:
+            LeaseLost: the attempt is not the task's any more.
+        """
+        if Handler.spawn_port is None:
+            raise ConfigurationError("spawn() needs django.setup() first")
+        with self._interrupts.shielded():
+            return Handler.spawn_port(child, context)
+
+    def extend(self, seconds: float) -> tuple[datetime, float]:
+        """Move the deadline in the store, then for those who watch this process.
+
+        The worker counts from before the statement, so that it acts before the store does.
+
+        Raises:
+            LeaseLost: the attempt is not the task's any more.
+        """
+        task_id, epoch, asked_at = self._claim.id, self._claim.epoch, monotonic()
+        deadline = self._statement(
+            lambda cursor: store.extend_deadline(cursor, task_id, epoch=epoch, seconds=seconds)
+        )
+        if deadline is None:
+            raise LeaseLost(task_id=task_id, epoch=epoch)
+        self._ends_at = max(self._ends_at, asked_at + seconds)
+        self._extended(self._ends_at)
+        return deadline, self._ends_at
 
     def _statement(self, statement: Callable[[Any], Any]) -> Any:
         with self._interrupts.shielded():

@@ -99,6 +99,11 @@ class SlotTable:
         words[base + _SEQUENCE] += 1
         return run
 
+    def extend(self, index: int, run: int, deadline: float) -> None:
+        """Say by the child that a run's process timeout ends later (monotonic seconds)."""
+        if self._words[self._at(index, _RUN)] == run:
+            self._floats[self._at(index, _DEADLINE)] = deadline
+
     def clear(self, index: int, pid: int) -> None:
         """Say by the child that it runs nothing."""
         words, base = self._words, self._at(index, 0)

@@ -23,14 +23,14 @@ from pydantic_core import to_jsonable_python
 
 from tasks_app.clock import monotonic
 from tasks_app.conf import conf
-from tasks_app.context import AttemptInfo, Progress, TaskContext, running_in
+from tasks_app.context import CHECKPOINT, AttemptInfo, Progress, TaskContext, running_in
 from tasks_app.errors import ProcessTimeout, TaskCancelled
 from tasks_app.execution.outcomes import Succeeded, failed, store_result
 from tasks_app.execution.sink import LogCapture
 from tasks_app.policies import ErrorInfo, decide_after_failure
 from tasks_app.registry import Handler
 from tasks_app.services.defaults import checked_payload
-from tasks_app.testing.sink import Logs, RecordingSink
+from tasks_app.testing.sink import Logs, RecordingSink, Spawned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,8 @@ class Run:
         logs: the log lines, those of the standard library at INFO or above too;
             `logs.has("text")`.
         once_values: all that is stored for later attempts, by key, as JSON values.
+        checkpoint: the value of the last `ctx.checkpoint`, of this attempt or those before.
+        spawned: the children of `ctx.spawn`, in order; `.type`, `.payload`, `.options`.
     """
 
     state: str
@@ -61,6 +63,8 @@ class Run:
     steps: list[str] = field(default_factory=list)
     logs: Logs = field(default_factory=Logs)
     once_values: dict[str, Any] = field(default_factory=dict)
+    checkpoint: Any = None
+    spawned: list[Spawned] = field(default_factory=list)
 
 
 def run_handler(
@@ -74,6 +78,7 @@ def run_handler(
     tenant: str = "default",
     cancel_after: int | None = None,
     once: Mapping[str, Any] | None = None,
+    resume: Any = None,
     deadline_seconds: float | None = None,
 ) -> Run:
     """Run one attempt of a handler.
@@ -85,7 +90,9 @@ def run_handler(
             platform's.
         cancel_after: the cancel is seen by this look at the context, counted from 1;
             `check_cancelled`, `is_cancelled`, `step`, `sleep` and each item of `track` look.
-        once: values that earlier attempts stored by `ctx.once`, by key.
+        once: values that earlier attempts stored by `ctx.once`, by key; `once_values` of their
+            runs brings their checkpoint and children too.
+        resume: the checkpoint of an earlier attempt.
         deadline_seconds: process timeout of the attempt. `ProcessTimeout` strikes at the next look
             at the context (a worker strikes anywhere); a handler that returns later is late too.
 
@@ -111,6 +118,7 @@ def run_handler(
         worker="test",
     )
     info = _timed(info, deadline_seconds)
+    once = {**(once or {}), **({} if resume is None else {CHECKPOINT: resume})}
     return _run(declared, typed, info, cancel_after=cancel_after, once=once)
 
 
@@ -139,6 +147,8 @@ def _run(
         steps=_steps_of(sink.reports),
         logs=sink.logs,
         once_values=sink.once_values,
+        checkpoint=sink.stored(CHECKPOINT),
+        spawned=sink.spawned,
     )
 
 

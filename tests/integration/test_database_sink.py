@@ -21,7 +21,7 @@ from tasks_app.execution.slots import SlotTable
 from tasks_app.models import Task
 from tasks_app.models.history import LogChunk
 from tests.attempts import claim_one, interrupt_one
-from tests.factories import make_task, task_column
+from tests.factories import make_task, make_tenant, task_column
 from tests.sink_contract import SinkContract
 
 
@@ -31,7 +31,7 @@ class InDatabase:
     def __init__(self) -> None:
         self._connection = Connection("test")
         self._table = SlotTable(1)
-        self._task_id = make_task(state="dispatched")
+        self._task_id = make_task(make_tenant("default"), state="dispatched")
         self._start()
 
     def _start(self) -> None:
@@ -50,6 +50,8 @@ class InDatabase:
             lines=LogBuffer(claim.run_deadline, monotonic(), max_bytes=1_000_000),
             interrupts=Interrupts(self._table, 0),
             is_cancelled=lambda: self._table.is_cancelled(0, self._run),
+            ends_at=monotonic() + 600,
+            extended=lambda until: self._table.extend(0, self._run, until),
         )
 
     def sink(self) -> AttemptSink:
@@ -85,8 +87,17 @@ class InDatabase:
 
     def info(self) -> AttemptInfo:
         return AttemptInfo(
-            task_id=self._task_id, type="tests.echo", queue="default", tenant="default"
+            task_id=self._task_id,
+            epoch=self._claim.epoch,
+            type="tests.echo",
+            queue="default",
+            tenant="default",
         )
+
+    def deadline_of_worker(self) -> float:
+        running = self._table.read(0)
+        assert running is not None
+        return running.deadline
 
     def close(self) -> None:
         self._connection.close()

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifications.egress import EgressPolicy, EgressRefused, _policy_of, faults_of, is_public
+from notifications.egress import EgressPolicy, EgressRefused, faults_of, is_public, policy_of
 from notifications.webhooks.conf import WebhooksConf
 
-POLICY = _policy_of(WebhooksConf(schemes=("https", "http")), "https://tasks.example.com")
+POLICY = policy_of(WebhooksConf(schemes=("https", "http")), "https://tasks.example.com")
 
 NOT_PUBLIC = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200",
@@ -158,7 +158,7 @@ def test_any_text_is_normal_or_refused(text: str) -> None:
 
 
 def allowing(*entries: str) -> EgressPolicy:
-    return _policy_of(WebhooksConf(allow=entries), "https://tasks.example.com")
+    return policy_of(WebhooksConf(allow=entries), "https://tasks.example.com")
 
 
 def test_http_and_ports_are_closed_unless_they_are_opened() -> None:

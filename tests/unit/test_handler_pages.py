@@ -69,6 +69,9 @@ def test_the_page_on_writing_handlers_holds_working_code(monkeypatch: pytest.Mon
     assert run.result == {"url": "https://files.example/42", "pages": 3}
     assert run.steps == ["load", "upload"]
     assert page.own.kind == "custom"
+    assert page.copy_rows.test_run({"rows": 3000}, resume=2000).checkpoint == 3000
+    run = page.report_all.test_run({"customers": [7, 8]})
+    assert [one.payload["report_id"] for one in run.spawned] == [7, 8]
 
 
 def test_the_page_says_how_a_payload_is_read_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +96,9 @@ def test_the_page_on_tests_holds_tests_that_pass(
     page.test_the_card_is_charged_once(orders.bank)
     orders.bank.is_down = True
     page.test_the_third_attempt_is_the_last(None)
+    writing = module(monkeypatch, "page_on_handlers", "\n".join(blocks("write-a-handler.md")))
+    page.copy_rows = writing.copy_rows
+    page.test_rows_are_copied_from_the_checkpoint()
 
 
 def test_the_page_on_moving_from_celery_holds_a_handler_that_runs(

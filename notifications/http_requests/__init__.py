@@ -1,0 +1,1 @@
+"""The handler `http.request`: any URL as a task."""
