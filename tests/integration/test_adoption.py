@@ -12,13 +12,16 @@ import pytest
 from celery import chain, chord, group, shared_task
 from celery.result import AsyncResult
 from django.db import transaction
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from config import celery_app
+from scheduler.beat import Scheduler
 from tasks_app.adoption import adopt_modules, from_celery
 from tasks_app.errors import NotAdoptable, PayloadTooLarge, ValidationFailed
 from tasks_app.execution.results import TaskFailed
 from tasks_app.models import Task
 from tasks_app.models.history import Attempt
+from tasks_app.public import retry
 from tasks_app.public import submit as submit_plainly
 from tasks_app.registry import get_handler
 from tests.adopted import tasks
@@ -187,6 +190,23 @@ def test_a_task_by_hand_over_the_platform_is_the_same_task(worker: Process) -> N
     assert wait_state(handle.id).state == "failed"
     with pytest.raises(ValidationFailed, match="too many positional arguments"):
         submit_plainly("celery.tests.adopted.tasks.add", {"args": [1, 2, 3]})
+
+
+def test_a_task_retried_by_hand_has_all_its_retries_again(worker: Process) -> None:
+    result = tasks.flaky.delay(9)
+    assert ended(result).attempt == 3
+    retry(uuid.UUID(result.id))
+    found = ended(result)
+    assert (found.attempt, found.error["message"]) == (6, "failure 2")
+
+
+def test_an_entry_of_beat_s_tables_is_tracked_too() -> None:
+    every = IntervalSchedule.objects.create(every=10, period="seconds")
+    entry = PeriodicTask.objects.create(
+        name="nightly", task=tasks.add.name, args="[1]", kwargs='{"right": 4}', interval=every
+    )
+    result = Scheduler(app=celery_app, lazy=True).publish(entry)
+    assert row(result).payload == {"args": [1], "kwargs": {"right": 4}}
 
 
 def test_a_rolled_back_transaction_submits_nothing() -> None:
