@@ -45,8 +45,6 @@ class AdoptedSignature(Signature):
         """Refuse to become part of a chain, group or chord."""
         refuse_canvas(self["task"], "part of a chain, group or chord")
 
-    _freeze = freeze
-
     def __or__(self, other: Any) -> NoReturn:
         """Refuse `|`."""
         refuse_canvas(self["task"], "part of a chain")

@@ -99,12 +99,17 @@ def test_tasks_of_django_s_framework_are_enqueued_and_read(valkey: Any, tmp_path
         "import json; from shop.signup import sign_up\n"
         "print(json.dumps([one.id for one in sign_up(7)]))\n"
     )
+    known = (
+        "import json; from tasks_app.registry import all_handlers\n"
+        "print(json.dumps([one.type for one in all_handlers()]))\n"
+    )
     read = (
         "import json; from shop.tasks import welcome\n"
         "found = welcome.get_result({!r})\n"
         "print(json.dumps([found.status, found.return_value, found.attempts]))\n"
     )
     with followed("use-django-tasks.md", tmp_path) as variables:
+        assert "django.shop.tasks.welcome" in called(known, variables)
         greeting, report = called(code, variables)
         row = ended(greeting)
         assert (row.type, row.queue, row.priority) == ("django.shop.tasks.welcome", "mail", 10)

@@ -45,7 +45,7 @@ def flaky(self: Any, failures: int, hurry: float = 0) -> dict[str, Any]:
 
 
 @shared_task(
-    bind=True, autoretry_for=(ConnectionError,), retry_kwargs={"max_retries": 1, "countdown": 0}
+    bind=True, autoretry_for=(ConnectionError,), retry_kwargs={"max_retries": 4, "countdown": 0}
 )
 def connect(self: Any, failures: int) -> int:
     if self.request.retries < failures:
