@@ -190,6 +190,9 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["tasks_app.api.schema.complete"],
 }
 
+TASKS = {"default": {"BACKEND": "tasks_app.django_tasks.Backend", "QUEUES": []}}
+"""Django's task framework, or its backport, lands here; read where an app uses it."""
+
 CELERY_BROKER_URL = BROKER_URL
 CELERY_RESULT_BACKEND = "tasks_app.execution.results.TaskmillBackend"
 CELERY_RESULT_EXTENDED = True

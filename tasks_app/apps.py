@@ -23,6 +23,7 @@ class TasksConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks, give handlers their ports, and discover them."""
         from tasks_app import checks, registry  # noqa: F401 - importing checks registers them
+        from tasks_app.conf import conf
         from tasks_app.engine_loops import EngineLoop, declare_loop
         from tasks_app.management.upgrading import wait_for_migrations
         from tasks_app.services.handles import submit
@@ -34,6 +35,10 @@ class TasksConfig(AppConfig):
         registry.Handler.spawn_port = staticmethod(spawn_child)
         registry.Handler.test_run_port = run_handler
         registry.discover()
+        if modules := conf().adopt:
+            from tasks_app.adoption import adopt_modules
+
+            adopt_modules(modules)
         declare_platform_metrics()
         wait_for_migrations(self)
         for name, work in LOOPS.items():

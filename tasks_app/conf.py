@@ -259,6 +259,10 @@ class TasksConf:
         (),
         "Modules with handlers beside the `handlers` of each installed app, comma separated.",
     )
+    adopt: tuple[str, ...] = setting(
+        (),
+        "Modules whose Celery tasks become task types, comma separated, such as `shop.tasks`.",
+    )
     environment: str = setting(
         "live", "Word in API keys (`tm_<environment>_...`) that tells installations apart."
     )

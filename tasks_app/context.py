@@ -41,7 +41,8 @@ class Progress:
     Attributes:
         percent: 0 to 100.
         message: one line, at most 500 characters.
-        detail: `{current, total, unit, steps: [{key, label, state}]}`, each key only where known.
+        detail: `{current, total, unit, meta, steps: [{key, label, state}]}`, each key only where
+            known.
     """
 
     percent: float
@@ -237,6 +238,7 @@ class TaskContext:
         current: float | None = None,
         total: float | None = None,
         unit: str = "",
+        meta: Mapping[str, Any] | None = None,
     ) -> None:
         """Report progress; the latest wins, at most four reports a second leave the worker, the
         last one always.
@@ -245,8 +247,9 @@ class TaskContext:
             percent: 0 to 100; values outside are clamped.
             message: one line for people.
             current: how many of `total` are done, in `unit`.
+            meta: JSON values for those who read the task: `progress.detail.meta`.
         """
-        detail: dict[str, Any] = {}
+        detail: dict[str, Any] = {} if meta is None else {"meta": dict(meta)}
         if current is not None:
             detail["current"] = current
         if total is not None:

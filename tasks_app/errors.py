@@ -293,6 +293,12 @@ class HandlerDeclarationError(ConfigurationError):
     code = "handler_declaration_error"
 
 
+class NotAdoptable(ConfigurationError):
+    """A tracked task cannot do what is asked of this Celery task."""
+
+    code = "not_adoptable"
+
+
 class TaskError(Exception):
     """Raised by handlers to end an attempt with a public error code.
 

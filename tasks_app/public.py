@@ -25,10 +25,12 @@ from __future__ import annotations
 
 import uuid
 
+from tasks_app.adoption import from_celery
 from tasks_app.context import TaskContext, current_task
 from tasks_app.errors import (
     DuplicateTask,
     LeaseLost,
+    NotAdoptable,
     NotFinished,
     PayloadTooLarge,
     Permanent,
@@ -63,6 +65,7 @@ __all__ = [
     "EventType",
     "Handler",
     "LeaseLost",
+    "NotAdoptable",
     "NotFinished",
     "PayloadTooLarge",
     "Permanent",
@@ -87,6 +90,7 @@ __all__ = [
     "caller_for",
     "cancel",
     "current_task",
+    "from_celery",
     "get_task",
     "handler",
     "retry",

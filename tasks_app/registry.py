@@ -24,7 +24,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from tasks_app.conf import conf
 from tasks_app.context import Child, TaskContext
-from tasks_app.errors import HandlerDeclarationError, UnknownTaskType
+from tasks_app.errors import HandlerDeclarationError, ProcessTimeout, UnknownTaskType
 from tasks_app.limits import Rate, parse_rate
 from tasks_app.policies import Retry
 
@@ -92,6 +92,8 @@ class TestRunPort(Protocol):
 class Handler:
     """A declared task type. Calling it calls the function it decorates."""
 
+    timeout_error: type[ProcessTimeout] = ProcessTimeout
+    """What its function sees at the process timeout."""
     submit_port: ClassVar[SubmitPort | None] = None
     spawn_port: ClassVar[SpawnPort | None] = None
     test_run_port: ClassVar[TestRunPort | None] = None
@@ -356,13 +358,17 @@ def register(declared: Handler) -> None:
 
 
 def discover() -> None:
-    """Import the `handlers` of every installed app and `TASKMILL_HANDLER_MODULES`, once."""
+    """Import the `handlers` and `tasks` of every installed app and `TASKMILL_HANDLER_MODULES`,
+    once.
+
+    Modules named `tasks` are where the tasks of Django and of Celery are by convention.
+    """
     if _state["is_discovered"]:
         return
     for config in apps.get_app_configs():
-        name = f"{config.name}.handlers"
-        if importlib.util.find_spec(name) is not None:
-            importlib.import_module(name)
+        for name in (f"{config.name}.handlers", f"{config.name}.tasks"):
+            if importlib.util.find_spec(name) is not None:
+                importlib.import_module(name)
     for name in conf().handler_modules:
         importlib.import_module(name)
     _state["is_discovered"] = True

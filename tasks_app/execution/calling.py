@@ -29,7 +29,7 @@ class Caller:
             BaseException: whatever it raises.
         """
         try:
-            self._interrupts.arm(run)
+            self._interrupts.arm(run, handler.timeout_error)
             if handler.is_async:
                 return self._call_async(handler.function, arguments)
             return handler.function(*arguments)
@@ -46,7 +46,7 @@ class Caller:
                 kind = self._interrupts.delivered
                 if kind is None:
                     raise
-                raise as_exception(kind) from error
+                raise as_exception(kind, self._interrupts.timeout_error) from error
 
     async def _supervised(
         self, function: Callable[..., Awaitable[Any]], arguments: list[Any]

@@ -16,11 +16,11 @@ from tasks_app.errors import ProcessTimeout, TaskCancelled
 from tasks_app.execution.slots import Interrupt, SlotTable
 
 
-def as_exception(kind: Interrupt) -> BaseException:
+def as_exception(kind: Interrupt, timeout_error: type[ProcessTimeout]) -> BaseException:
     """Give what a handler sees of an interrupt."""
     if kind is Interrupt.CANCEL:
         return TaskCancelled("the task was asked to stop")
-    return ProcessTimeout("the process timeout is over")
+    return timeout_error("the process timeout is over")
 
 
 class Interrupts:
@@ -38,14 +38,16 @@ class Interrupts:
         self._cancel_async: Callable[[], None] | None = None
         self._main_thread = threading.get_ident()
         self.delivered: Interrupt | None = None
+        self.timeout_error: type[ProcessTimeout] = ProcessTimeout
 
     def install(self) -> None:
         """Listen for the main process."""
         signal.signal(signal.SIGUSR2, self._on_signal)
 
-    def arm(self, run: int) -> None:
+    def arm(self, run: int, timeout_error: type[ProcessTimeout] = ProcessTimeout) -> None:
         """Allow one interrupt of this run from here on."""
         self.delivered = self._pending = None
+        self.timeout_error = timeout_error
         self._armed_run = run
         self._take_order()
 
@@ -84,7 +86,7 @@ class Interrupts:
             self._depth -= 1
         if self._pending is not None and self._depth == 0:
             kind, self._pending = self._pending, None
-            raise as_exception(kind)
+            raise as_exception(kind, self.timeout_error)
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._take_order()
@@ -102,4 +104,4 @@ class Interrupts:
         elif self._depth:
             self._pending = kind
         else:
-            raise as_exception(kind)
+            raise as_exception(kind, self.timeout_error)

@@ -62,7 +62,8 @@ def celery_state(row: dict[str, Any]) -> str:
     """Give the Celery state of a task row."""
     match row["state"]:
         case State.RUNNING | State.CANCELLING:
-            return PROGRESS if row["progress"] or row["progress_message"] else states.STARTED
+            is_told = row["progress"] or row["progress_message"]
+            return str(_meta(row).get("state") or (PROGRESS if is_told else states.STARTED))
         case State.RETRYING:
             return states.RETRY
         case State.SUCCESS:
@@ -75,6 +76,11 @@ def celery_state(row: dict[str, Any]) -> str:
             return states.PENDING
 
 
+def _meta(row: dict[str, Any]) -> dict[str, Any]:
+    """Give what an adopted task told by `update_state`: `{state, info}`."""
+    return (row["progress_detail"] or {}).get("meta") or {}
+
+
 def _result(row: dict[str, Any]) -> Any:
     match row["state"]:
         case State.SUCCESS:
@@ -85,6 +91,8 @@ def _result(row: dict[str, Any]) -> Any:
             error = row["error"] or {}
             return TaskFailed(error.get("code", ""), error.get("message", ""), row["state"])
         case State.RUNNING | State.CANCELLING:
+            if "info" in (meta := _meta(row)):
+                return meta["info"]
             shown = {"percent": row["progress"], "message": row["progress_message"]}
             return {"current": None, "total": None, **(row["progress_detail"] or {}), **shown}
         case _:

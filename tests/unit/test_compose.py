@@ -45,7 +45,7 @@ def test_every_image_is_pinned_by_version(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_know_database_broker_redis_and_key(name: str) -> None:
     needed = {"DATABASE_URL", "BROKER_URL", "REDIS_URL", "SECRET_KEY", "TASKMILL_ALLOWED_HOSTS"}
-    needed |= {"SECRET_KEY_FALLBACKS", "TASKMILL_APPS"}
+    needed |= {"SECRET_KEY_FALLBACKS", "TASKMILL_APPS", "TASKMILL_ADOPT"}
     assert needed <= SERVICES[name]["environment"].keys()
 
 
