@@ -47,14 +47,22 @@ Filter: TypeAlias = Annotated[
     ),
 ]
 TaskId: TypeAlias = Annotated[
-    str, typer.Argument(metavar="ID", help="The task.", autocompletion=complete_tasks, callback=check_ids)
+    str,
+    typer.Argument(
+        metavar="ID", help="The task.", autocompletion=complete_tasks, callback=check_ids
+    ),
 ]
 TaskIds: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="ID...", help="The tasks.", autocompletion=complete_tasks, callback=check_ids)
+    list[str],
+    typer.Argument(
+        metavar="ID...", help="The tasks.", autocompletion=complete_tasks, callback=check_ids
+    ),
 ]
 SomeTaskIds: TypeAlias = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[ID...]", help="The tasks.", autocompletion=complete_tasks, callback=check_ids),
+    typer.Argument(
+        metavar="[ID...]", help="The tasks.", autocompletion=complete_tasks, callback=check_ids
+    ),
 ]
 TaskType: TypeAlias = Annotated[
     str, typer.Argument(metavar="TYPE", help="The task type.", autocompletion=complete_types)

@@ -45,9 +45,7 @@ def cancel(
 
     A task that is done already is a conflict: 8.
     """
-    chosen = _chosen(
-        ids, terms, _CANCELLABLE, verb="cancel", is_dry=is_dry, is_agreed=is_agreed
-    )
+    chosen = _chosen(ids, terms, _CANCELLABLE, verb="cancel", is_dry=is_dry, is_agreed=is_agreed)
     _each(
         chosen,
         lambda one: client().tasks.cancel(one, reason, is_forced),
