@@ -62,7 +62,7 @@ types: .venv/.ready ## Check types
 	.venv/bin/mypy
 
 arch: .venv/.ready ## Check the layers
-	.venv/bin/lint-imports
+	PYTHONPATH=client .venv/bin/lint-imports
 
 migrations: .venv/.ready ## Check that the models have their migrations
 	SECRET_KEY=unused $(PY) manage.py makemigrations --check --dry-run --skip-checks
