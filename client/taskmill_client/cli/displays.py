@@ -1,11 +1,17 @@
-"""How tasks that are watched are shown: bars on a terminal, else a line for each change of state."""
+"""How tasks that are watched are shown: bars on a terminal, else a line per change of state."""
 
 from __future__ import annotations
 
 from typing import Self
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 from rich.text import Text
 

@@ -73,7 +73,7 @@ _OUTCOMES: Final = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - named for what it is, like the errors of the platform
+class Refusal(Exception):
     """The command says no: a message, a hint and an exit code."""
 
     def __init__(self, message: str, *, hint: str = "", code: ExitCode = ExitCode.USAGE) -> None:

@@ -1,4 +1,4 @@
-"""Reads what people type: durations, instants, payloads of `key=value`, filters. Pure but for files."""
+"""Reads what people type: durations, instants, payloads of `key=value`, filters."""
 
 from __future__ import annotations
 

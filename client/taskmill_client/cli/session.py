@@ -11,8 +11,8 @@ from functools import cache
 
 from taskmill_client import Client
 from taskmill_client.cli.faults import ExitCode, Refusal
-from taskmill_client.cli.profiles import Profile, is_open_to_others, read_profiles, variable
 from taskmill_client.cli.output import warn
+from taskmill_client.cli.profiles import Profile, is_open_to_others, read_profiles, variable
 
 
 @dataclass(slots=True)

@@ -79,14 +79,14 @@ def retry(
     chosen = _chosen(ids, terms, _RETRYABLE, verb="retry", is_dry=is_dry, is_agreed=is_agreed)
     _each(
         chosen,
-        lambda one: client().tasks.retry(one),
+        client().tasks.retry,
         is_json=is_json,
         is_quiet=is_quiet,
         is_filtered=bool(terms),
     )
 
 
-def _chosen(  # noqa: PLR0913 - what both commands take
+def _chosen(
     ids: Sequence[str] | None,
     terms: str,
     status: str,

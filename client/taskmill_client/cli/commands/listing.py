@@ -32,7 +32,7 @@ COLUMNS = ("ID", "STATUS", "TYPE", "QUEUE", "PROGRESS", "ATTEMPT", "CREATED", "N
 PAGE = 200
 
 
-def ls(  # noqa: PLR0913 - the options of a command
+def ls(
     *,
     status: Annotated[
         str,

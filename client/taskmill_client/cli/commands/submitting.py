@@ -19,7 +19,7 @@ from taskmill_client.cli.reading import read_instant, read_payload, read_seconds
 from taskmill_client.cli.session import client
 
 
-def submit(  # noqa: PLR0913 - the options of a command
+def submit(
     task_type: options.TaskType,
     *,
     pairs: Annotated[
