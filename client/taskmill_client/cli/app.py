@@ -8,8 +8,14 @@ import typer
 
 from taskmill_client import __version__
 from taskmill_client.cli.commands import changing, histories, listing, submitting, waiting
+from taskmill_client.cli.commands.doctoring import doctor
+from taskmill_client.cli.commands.profiling import login, profile
 from taskmill_client.cli.commands.queues import queues, stats, workers
+from taskmill_client.cli.commands.raw import api
 from taskmill_client.cli.commands.schedules import schedules, types
+from taskmill_client.cli.commands.shells import completion
+from taskmill_client.cli.commands.top import top
+from taskmill_client.cli.commands.webhooks import webhooks
 from taskmill_client.cli.grouping import Group
 from taskmill_client.cli.output import PLAIN, write
 from taskmill_client.cli.session import CHOICE
@@ -79,3 +85,12 @@ app.add_typer(workers, name="workers", rich_help_panel=_PLATFORM)
 app.add_typer(schedules, name="schedules", rich_help_panel=_PLATFORM)
 app.add_typer(types, name="types", rich_help_panel=_PLATFORM)
 app.command(rich_help_panel=_PLATFORM)(stats)
+app.command(rich_help_panel=_PLATFORM)(top)
+app.command(rich_help_panel=_PLATFORM)(api)
+
+_WAY = "The way to it"
+app.command(rich_help_panel=_WAY)(doctor)
+app.command(rich_help_panel=_WAY)(login)
+app.add_typer(profile, name="profile", rich_help_panel=_WAY)
+app.add_typer(webhooks, name="webhooks", rich_help_panel=_WAY)
+app.command(rich_help_panel=_WAY)(completion)

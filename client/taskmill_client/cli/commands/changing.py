@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Annotated, Any, Final
 
 import typer
@@ -112,18 +111,14 @@ def _chosen(
     if "status" not in wanted and "state" not in wanted:
         wanted["status"] = status
     count, shown = _count(wanted)
-    described = " ".join(f"{name}:{_word(value)}" for name, value in wanted.items())
+    described = " ".join(f"{name}:{value}" for name, value in wanted.items())
     if is_dry or not count:
         say(f"{'would ' + verb if count else 'nothing to ' + verb}: {shown} tasks ({described})")
         raise typer.Exit
     if count > MOST:
         raise Refusal(f"{shown} tasks fit; narrow the filter to {MOST:,}", code=ExitCode.OTHER)
     agree(f"{verb.capitalize()} {shown} tasks ({described})?", is_agreed=is_agreed)
-    return [task.id for task in islice(client().tasks.list(**wanted), MOST)]
-
-
-def _word(value: Any) -> str:
-    return ",".join(value) if isinstance(value, list) else str(value)
+    return [task.id for task in client().tasks.list(**wanted, limit=MOST)]
 
 
 def _count(wanted: dict[str, Any]) -> tuple[int, str]:

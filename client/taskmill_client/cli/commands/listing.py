@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -29,7 +28,6 @@ from taskmill_client.cli.reading import read_filter, read_instant
 from taskmill_client.cli.session import client
 
 COLUMNS = ("ID", "STATUS", "TYPE", "QUEUE", "PROGRESS", "ATTEMPT", "CREATED", "NOTE")
-PAGE = 200
 
 
 def ls(
@@ -48,7 +46,7 @@ def ls(
     queue: Annotated[
         str, typer.Option("--queue", help="In this queue.", autocompletion=complete_queues)
     ] = "",
-    tags: Annotated[list[str] | None, typer.Option("--tag", help="With this tag.")] = None,
+    tag: Annotated[str, typer.Option("--tag", help="With this tag.")] = "",
     since: Annotated[
         str, typer.Option("--since", help="Submitted since: 2h, 3d, or an instant.")
     ] = "",
@@ -70,14 +68,11 @@ def ls(
     Where the output is piped, lines are tab-separated and have no head.
     """
     wanted = read_filter(terms)
-    given = {"status": status, "type": task_type, "queue": queue}
+    given = {"status": status, "type": task_type, "queue": queue, "tag": tag}
     wanted |= {name: value for name, value in given.items() if value}
     if since:
         wanted["created_after"] = read_instant(since)
-    if tags:
-        wanted["tag"] = [*wanted.get("tag", []), *tags]
-    found = islice(client().tasks.list(**wanted, limit=min(number, PAGE)), number)
-    print_tasks(found, is_json=is_json, is_quiet=is_quiet)
+    print_tasks(client().tasks.list(**wanted, limit=number), is_json=is_json, is_quiet=is_quiet)
 
 
 def print_tasks(tasks: Iterable[Task], *, is_json: bool, is_quiet: bool) -> None:
