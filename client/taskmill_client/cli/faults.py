@@ -82,6 +82,10 @@ class Refusal(Exception):
         self.code = code
 
 
+class ReaderGone(Exception):  # noqa: N818 - as above
+    """Nobody reads standard output any more (`taskmill ls | head -1`); that is no fault."""
+
+
 def outcome(task: Task) -> ExitCode:
     """Give the exit code that stands for how a task ended."""
     return outcome_of_status(str(task.status))

@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from taskmill_client import TaskmillError
 from taskmill_client.cli.app import app
-from taskmill_client.cli.faults import ExitCode, Refusal, code_of, hint_of, lines_of
+from taskmill_client.cli.faults import ExitCode, ReaderGone, Refusal, code_of, hint_of, lines_of
 from taskmill_client.cli.output import complain
 
 GLOBAL = ("--url", "--profile", "--no-color")
@@ -19,12 +19,7 @@ GLOBAL = ("--url", "--profile", "--no-color")
 
 def main() -> None:
     """Run `taskmill` with the arguments of the process."""
-    code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _forget_output()
-    sys.exit(code)
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
         return code_of(error)
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
+    except ReaderGone:
         _forget_output()
         return ExitCode.OK
     except OSError as error:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taskmill_client.cli.faults import ExitCode, Refusal
+from taskmill_client.cli.faults import ExitCode, ReaderGone, Refusal
 
 STYLES: Final = {
     "pending": "yellow",
@@ -70,9 +70,16 @@ def is_terminal() -> bool:
 
 
 def write(text: str) -> None:
-    """Print a line of data as it is."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Print a line of data as it is.
+
+    Raises:
+        ReaderGone: nobody reads it.
+    """
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 def write_json(value: Any, *, indent: bool | None = None) -> None:

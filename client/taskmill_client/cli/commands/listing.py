@@ -138,8 +138,10 @@ def _facts(raw: dict[str, Any]) -> Iterable[tuple[str, Any]]:
     yield "attempt", f"{raw['attempt']} of {raw['max_retry'] + 1}"
     for reason in raw.get("waiting") or []:
         others = ", ".join(f"{name} {value}" for name, value in reason.items() if name != "reason")
-        yield "waiting for", f"{reason.get('reason')} {others}".rstrip()
-    for name in ("created_at", "run_at", "started_at", "finished_at", "cancel_requested_at"):
+        why = str(reason.get("reason", "")).replace("_", " ")
+        yield "waiting", f"{why} ({others})" if others else why
+    yield "not before", _when(raw.get("run_at"))
+    for name in ("created_at", "started_at", "finished_at", "cancel_requested_at"):
         yield name.removesuffix("_at").replace("_", " "), _when(raw.get(name))
     started, finished = instant(raw["started_at"]), instant(raw["finished_at"])
     if started and finished:
