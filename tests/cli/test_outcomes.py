@@ -11,6 +11,9 @@ import pytest
 from tests.cli.shell import Shell
 from tests.processes import wait_for
 
+NOBODYS = "01890000-0000-7000-8000-000000000000"
+"""The id of no task."""
+
 
 def submitted(taskmill: Shell, *arguments: str) -> str:
     return taskmill.ok("submit", *arguments, "-q").out.strip()
@@ -68,9 +71,9 @@ def test_a_token_without_the_scope_is_6(taskmill: Shell, make_token: Callable[..
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("get", str(uuid.uuid4())),
-        ("wait", str(uuid.uuid4())),
-        ("events", str(uuid.uuid4()), "-f"),
+        ("get", NOBODYS),
+        ("wait", NOBODYS),
+        ("events", NOBODYS, "-f"),
         ("submit", "no.such.type"),
         ("queues", "pause", "nowhere"),
         ("schedules", "run", "nothing"),
