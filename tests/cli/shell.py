@@ -148,7 +148,7 @@ class Terminal:
 
     def _read(self, end: float) -> bool:
         ready, _, _ = select.select([self._file], [], [], 1.0)
-        if ready:
+        if ready and time.monotonic() < end:
             try:
                 chunk = os.read(self._file, 65_536)
             except OSError:

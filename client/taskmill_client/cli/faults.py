@@ -82,7 +82,7 @@ class Refusal(Exception):
         self.code = code
 
 
-class ReaderGone(Exception):  # noqa: N818 - as above
+class ReaderGone(Exception):
     """Nobody reads standard output any more (`taskmill ls | head -1`); that is no fault."""
 
 

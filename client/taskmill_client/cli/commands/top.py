@@ -23,6 +23,7 @@ from taskmill_client.cli.session import client, platform
 
 LEAST_SECONDS: Final = 0.5
 ROWS: Final = 12
+ID_WIDTH: Final = 36
 
 
 def top(
@@ -40,14 +41,17 @@ def top(
         raise Refusal("top needs a terminal", hint="`taskmill stats` and `taskmill ls` print")
     pause = max(read_seconds(every), LEAST_SECONDS)
     picture: Any = _picture()
+    live = Live(picture, console=out(), screen=True, auto_refresh=False)
     try:
-        with Live(picture, console=out(), screen=True, auto_refresh=False) as live:
-            while True:
-                live.update(picture, refresh=True)
-                time.sleep(pause)
-                picture = _next(picture)
+        live.start()  # no `with`: Ctrl-C while it starts has to give the screen back too
+        while True:
+            live.update(picture, refresh=True)
+            time.sleep(pause)
+            picture = _next(picture)
     except KeyboardInterrupt:
         raise typer.Exit from None
+    finally:
+        live.stop()
 
 
 def _next(picture: Any) -> Any:
@@ -88,7 +92,8 @@ def _head(stats: dict[str, Any]) -> Text:
 def _grid(*columns: str) -> Table:
     grid = Table(box=None, expand=True, pad_edge=False, header_style="bold")
     for column in columns:
-        grid.add_column(column, overflow="ellipsis", no_wrap=True)
+        width = ID_WIDTH if column == "ID" else None
+        grid.add_column(column, overflow="ellipsis", no_wrap=True, min_width=width)
     return grid
 
 
