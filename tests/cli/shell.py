@@ -157,5 +157,6 @@ class Terminal:
             return bool(chunk)
         if time.monotonic() > end:
             self.process.kill()
+            self.process.wait()
             raise AssertionError(f"the command did not end:\n{self.text[-4000:]}")
         return True

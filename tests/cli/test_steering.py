@@ -82,9 +82,7 @@ def test_types_workers_and_numbers_are_shown(taskmill: Shell) -> None:
     assert taskmill.ok("stats", "--window", "1h", "--json").json["window"] == "1h"
 
 
-def test_the_doctor_names_scopes_and_parts(
-    taskmill: Shell, make_token: Callable[..., str]
-) -> None:
+def test_the_doctor_names_scopes_and_parts(taskmill: Shell, make_token: Callable[..., str]) -> None:
     taskmill.variables["TASKMILL_TOKEN"] = make_token("tasks:read", "tasks:cancel")
     done = taskmill.run("doctor", "--json")
     assert done.code == 0
@@ -125,7 +123,7 @@ def test_a_shell_completes_types_queues_and_ids_and_asks_once_a_minute(taskmill:
 
     def completed(line: str) -> list[str]:
         taskmill.variables |= {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
-        return taskmill.ok().lines
+        return [word for word in taskmill.ok().lines if word]
 
     assert completed("taskmill submit demo.e") == ["demo.echo"]
     assert completed("taskmill queues pause def") == ["default"]
