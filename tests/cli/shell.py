@@ -102,17 +102,14 @@ class Shell:
             text=True,
         )
 
-    def on_terminal(
-        self, *arguments: str, keys: dict[str, str] | None = None, hidden: str = ""
-    ) -> Terminal:
+    def on_terminal(self, *arguments: str, keys: dict[str, str] | None = None) -> Terminal:
         """Run a command on a terminal of 120 by 40 characters to its end.
 
         Args:
             keys: what to type when a text is on the screen.
-            hidden: the text after which that is typed once the terminal shows it no more.
         """
         terminal = Terminal([*COMMAND, *arguments], self.environment(), self.home)
-        terminal.read_to_the_end(dict(keys or {}), hidden=hidden)
+        terminal.read_to_the_end(dict(keys or {}))
         assert "Traceback" not in terminal.text, terminal.text
         return terminal
 
@@ -141,19 +138,13 @@ class Terminal:
         self.text = ""
         self.code = -1
 
-    def read_to_the_end(
-        self, keys: dict[str, str], *, hidden: str = "", seconds: float = 90.0
-    ) -> None:
+    def read_to_the_end(self, keys: dict[str, str], *, seconds: float = 90.0) -> None:
         end = time.monotonic() + seconds
         while self._read(end):
             for shown in [one for one in keys if one in self.text]:
-                if shown != hidden or not self._shows_what_is_typed():
-                    os.write(self._file, keys.pop(shown).encode())
+                os.write(self._file, keys.pop(shown).encode())
         self.code = self.process.wait(30)
         os.close(self._file)
-
-    def _shows_what_is_typed(self) -> bool:
-        return bool(termios.tcgetattr(self._file)[3] & termios.ECHO)
 
     def _read(self, end: float) -> bool:
         ready, _, _ = select.select([self._file], [], [], 1.0)
@@ -166,5 +157,6 @@ class Terminal:
             return bool(chunk)
         if time.monotonic() > end:
             self.process.kill()
+            self.process.wait()
             raise AssertionError(f"the command did not end:\n{self.text[-4000:]}")
         return True

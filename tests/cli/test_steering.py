@@ -123,7 +123,7 @@ def test_a_shell_completes_types_queues_and_ids_and_asks_once_a_minute(taskmill:
 
     def completed(line: str) -> list[str]:
         taskmill.variables |= {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
-        return [line for line in taskmill.ok().lines if line]
+        return [word for word in taskmill.ok().lines if word]
 
     assert completed("taskmill submit demo.e") == ["demo.echo"]
     assert completed("taskmill queues pause def") == ["default"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from getpass import getpass
 from typing import Annotated
 
 import typer
@@ -122,14 +123,10 @@ def _read(name: str) -> Profile:
         url = typer.prompt("URL of the platform", default="http://127.0.0.1:8000", err=True)
     if not url:
         raise Refusal("no platform is named", hint=f"taskmill --url URL login {name}")
-    token = typer.prompt("Token", hide_input=True, err=True) if is_asking else _line()
+    token = getpass("Token: ") if is_asking else sys.stdin.readline()
     if not token.strip():
         raise Refusal("no token was given", hint="write it to standard input")
     return Profile(url=url.strip().rstrip("/"), token=token.strip())
-
-
-def _line() -> str:
-    return sys.stdin.readline()
 
 
 def _check(stored: Profile) -> None:
