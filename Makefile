@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(shell for name in python3 python3.14 python3.13 python3.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo env test check lint types arch migrations fmt bench bench-peers bench-growth bench-live bench-flow bench-fair mutants soak docs
+.PHONY: help setup run demo env cli test check lint types arch migrations fmt bench bench-peers bench-growth bench-live bench-flow bench-fair mutants soak docs
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,11 @@ demo: .venv/.run ## The same in a temporary place on a free port, then stop: exi
 
 env: .venv/.run ## Print TASKMILL_URL and TASKMILL_TOKEN for a shell: eval "$(make -s env)"
 	@$(PY) manage.py credentials
+
+cli: .venv/.run ## Install the command taskmill (.venv/bin/taskmill), which asks the platform that make env names
+	@.venv/bin/uv pip install --quiet --python $(PY) './client[cli]' || \
+		.venv/bin/pip install --quiet --no-compile --disable-pip-version-check './client[cli]'
+	@echo 'Next: eval "$$(make -s env)"; .venv/bin/taskmill --help'
 
 test: .venv/.ready ## Install what the tests need where it is missing, and run them
 	@bash tests/install_servers.sh
