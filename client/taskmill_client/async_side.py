@@ -103,7 +103,7 @@ class AsyncClient(ClientOperations, AsyncSide):
         http: httpx.AsyncClient | None = None,
     ) -> None:
         found = configured(url, token, timeout_seconds=timeout, retries=retries)
-        self._own = http is None
+        self._owns_http = http is None
         self._runner = AsyncRunner(found, http or httpx.AsyncClient())
         self.tasks = AsyncTasks(self._runner)
         self.queues = AsyncQueues(self._runner)
@@ -118,7 +118,7 @@ class AsyncClient(ClientOperations, AsyncSide):
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._own:
+        if self._owns_http:
             await self._runner.http.aclose()
 
     async def __aenter__(self) -> Self:

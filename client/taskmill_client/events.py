@@ -36,7 +36,7 @@ class Event:
     time: datetime
     sequence: int
     data: JsonObject = field(default_factory=dict)
-    raw: JsonObject = field(default_factory=dict, repr=False)
+    raw: JsonObject = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def is_final(self) -> bool:

@@ -11,7 +11,7 @@ import json
 from time import monotonic
 from typing import Final
 
-from taskmill_client.errors import ApiError, TooManyRequests
+from taskmill_client.errors import ApiError, TooManyRequests, UnexpectedAnswer
 from taskmill_client.events import Event, EventReader, SentEvent, event_of
 from taskmill_client.exchange import NOT_MODIFIED, Exchange
 from taskmill_client.pages import LINES
@@ -99,12 +99,12 @@ class Following:
         if answer.status == _SEEN_THE_END:
             yield from self._history()
             return True
-        reader, has_begun = EventReader(), False
+        reader, has_begun, is_held = EventReader(), False, False
         while True:
             try:
                 chunk: bytes = yield Read()
             except Lost as lost:
-                self._has_streams = has_begun or not lost.is_silence
+                is_held = lost.is_silence and not has_begun
                 break
             if not chunk:
                 break
@@ -112,7 +112,7 @@ class Following:
             for message in reader.feed(chunk):
                 if (yield from self._heard(message)):
                     return True
-        yield from self._cut()
+        yield from self._cut(is_lasting=is_held)
         return False
 
     def _opened(self) -> Flow[Answer | None]:
@@ -129,25 +129,28 @@ class Following:
         try:
             answer: Answer = yield Open(call)
         except Lost as lost:
-            self._has_streams = not lost.is_silence
+            self._fails(is_lasting=lost.is_silence)
             raise self._exchange.unreachable(lost) from lost
         is_stream = "text/event-stream" in answer.headers.get("content-type", "")
         if answer.status == _SEEN_THE_END or (answer.status == _OK and is_stream):
             return answer
         found = self._exchange.checked(call, answer)
-        self._has_streams = False
-        if isinstance(found, ApiError) and not isinstance(found, TooManyRequests):
-            self._has_streams = True
+        is_lasting = isinstance(found, Answer | TooManyRequests | UnexpectedAnswer)
+        self._fails(is_lasting=is_lasting)
+        if isinstance(found, ApiError) and not is_lasting:
             raise found
         return None
 
-    def _cut(self) -> Flow[None]:
-        """Rest before the next stream; give streams up where several brought nothing."""
+    def _fails(self, *, is_lasting: bool) -> None:
+        """Note a stream that brought nothing; after several, or a lasting reason, do without."""
         self._fruitless += 1
-        if self._fruitless > FRUITLESS_STREAMS:
+        if is_lasting or self._fruitless > FRUITLESS_STREAMS:
             self._has_streams = False
-            return
-        yield Pause(min(FIRST_PAUSE_SECONDS * 2.0**self._fruitless, LONGEST_PAUSE_SECONDS))
+
+    def _cut(self, *, is_lasting: bool) -> Flow[None]:
+        self._fails(is_lasting=is_lasting)
+        if self._has_streams:
+            yield Pause(min(FIRST_PAUSE_SECONDS * 2.0**self._fruitless, LONGEST_PAUSE_SECONDS))
 
     def _heard(self, message: SentEvent) -> Flow[bool]:
         """Emit what a message brings; say whether it was the end of the task."""

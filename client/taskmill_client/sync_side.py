@@ -107,8 +107,8 @@ class Client(ClientOperations, SyncSide):
         http: httpx.Client | None = None,
     ) -> None:
         found = configured(url, token, timeout_seconds=timeout, retries=retries)
-        self._own = httpx.Client() if http is None else None
-        self._runner = SyncRunner(found, http or self._own or httpx.Client())
+        self._owns_http = http is None
+        self._runner = SyncRunner(found, http or httpx.Client())
         self.tasks = Tasks(self._runner)
         self.queues = Queues(self._runner)
         self.schedules = Schedules(self._runner)
@@ -122,8 +122,8 @@ class Client(ClientOperations, SyncSide):
 
     def close(self) -> None:
         """Close the connections."""
-        if self._own is not None:
-            self._own.close()
+        if self._owns_http:
+            self._runner.http.close()
 
     def __enter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ from taskmill_client.errors import (
     ServerUnavailable,
     TaskFailed,
     TooManyRequests,
+    UnexpectedAnswer,
     WaitTimeout,
 )
 from taskmill_client.exchange import NOT_MODIFIED, Exchange
@@ -59,6 +60,8 @@ class Outage:
 
 def is_passing(error: ApiError) -> bool:
     """Say whether an error is likely to pass by itself."""
+    if isinstance(error, UnexpectedAnswer):
+        return False
     return isinstance(error, ServerUnavailable | TooManyRequests)
 
 

@@ -44,6 +44,8 @@ def verify_webhook(
         ConfigurationError: a secret is none.
     """
     keys = [_key_of(one) for one in ([secret] if isinstance(secret, str) else secret)]
+    if not keys:
+        raise ConfigurationError("give the webhook's secret")
     found = {name.lower(): value for name, value in headers.items()}
     message_id, timestamp, signatures = (
         _header(found, name) for name in (ID, TIMESTAMP, SIGNATURE)
@@ -51,7 +53,7 @@ def verify_webhook(
     _check_time(timestamp, tolerance_seconds)
     wanted = [_signature(key, message_id, timestamp, body) for key in keys]
     given = [one.partition(",") for one in signatures.split(" ")]
-    texts = [value.encode() for version, _, value in given if version == VERSION]
+    texts = [value.encode(errors="replace") for version, _, value in given if version == VERSION]
     if not any(hmac.compare_digest(mine, theirs) for mine in wanted for theirs in texts):
         raise InvalidSignature(
             "no signature of the webhook fits; is the secret that of the sender?"
