@@ -18,48 +18,57 @@ from taskmill_client.cli.output import say, write, write_json
 from taskmill_client.cli.reading import read_instant, read_payload, read_seconds
 from taskmill_client.cli.session import client
 
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p",
+        "--payload",
+        metavar="KEY=VALUE",
+        help="A field of the payload. VALUE is JSON where it is JSON (3, true, [1], "
+        "'\"3\"'), else a string; dots in KEY nest.",
+    ),
+]
+File = Annotated[
+    str | None, typer.Option("-f", "--file", help="The payload as JSON; - is standard input.")
+]
+Queue = Annotated[
+    str | None, typer.Option("--queue", help="The queue.", autocompletion=complete_queues)
+]
+Priority = Annotated[int | None, typer.Option("--priority", help="Larger goes first.")]
+Delay = Annotated[
+    str | None, typer.Option("--delay", metavar="DURATION", help="Not before, such as 30s, 2h.")
+]
+RunAt = Annotated[
+    str | None, typer.Option("--at", metavar="INSTANT", help="Not before, in ISO 8601.")
+]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; repeatable.")]
+Metadata = Annotated[
+    list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata.")
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="Idempotency key: the same one twice is one task."),
+]
+MaxRetry = Annotated[int | None, typer.Option("--max-retry", help="Retries at most.")]
+Waits = Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end and print the result.")]
+Follows = Annotated[bool, typer.Option("--follow", help="Print every event until the end.")]
+
 
 def submit(
     task_type: options.TaskType,
     *,
-    pairs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-p",
-            "--payload",
-            metavar="KEY=VALUE",
-            help="A field of the payload. VALUE is JSON where it is JSON (3, true, [1], "
-            "'\"3\"'), else a string; dots in KEY nest.",
-        ),
-    ] = None,
-    file: Annotated[
-        str | None, typer.Option("-f", "--file", help="The payload as JSON; - is standard input.")
-    ] = None,
-    queue: Annotated[
-        str | None, typer.Option("--queue", help="The queue.", autocompletion=complete_queues)
-    ] = None,
-    priority: Annotated[int | None, typer.Option("--priority", help="Larger goes first.")] = None,
-    delay: Annotated[
-        str | None, typer.Option("--delay", metavar="DURATION", help="Not before, such as 30s, 2h.")
-    ] = None,
-    run_at: Annotated[
-        str | None, typer.Option("--at", metavar="INSTANT", help="Not before, in ISO 8601.")
-    ] = None,
-    tags: Annotated[list[str] | None, typer.Option("--tag", help="A tag; repeatable.")] = None,
-    metadata: Annotated[
-        list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata.")
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option("--key", help="Idempotency key: the same one twice is one task."),
-    ] = None,
-    max_retry: Annotated[int | None, typer.Option("--max-retry", help="Retries at most.")] = None,
-    is_waiting: Annotated[
-        bool, typer.Option("--wait", "-w", help="Wait for the end and print the result.")
-    ] = False,
-    is_followed: Annotated[
-        bool, typer.Option("--follow", help="Print every event until the end.")
-    ] = False,
+    pairs: Pairs = None,
+    file: File = None,
+    queue: Queue = None,
+    priority: Priority = None,
+    delay: Delay = None,
+    run_at: RunAt = None,
+    tags: Tags = None,
+    metadata: Metadata = None,
+    key: Key = None,
+    max_retry: MaxRetry = None,
+    is_waiting: Waits = False,
+    is_followed: Follows = False,
     timeout: options.Timeout = "",
     is_json: options.Json = False,
     is_quiet: options.Quiet = False,
@@ -79,9 +88,10 @@ def submit(
     With --wait or --follow the exit code tells the outcome: 0 success, 3 failed, 4 cancelled or
     out of time, 5 not done within --timeout.
     """
+    is_waited = is_waiting or is_followed
     if is_waiting and is_followed:
         raise Refusal("--wait and --follow exclude each other")
-    if timeout and not (is_waiting or is_followed):
+    if timeout and not is_waited:
         raise Refusal("--timeout is for --wait and --follow")
     if delay and run_at:
         raise Refusal("--delay and --at exclude each other")
