@@ -1,4 +1,5 @@
-"""Writes the pages of docs/reference that derive from the code: settings, errors, metrics, states.
+"""Writes the pages of docs/reference that derive from the code: settings, errors, metrics,
+states, the command.
 
 `python docs/generate.py` writes them (`make docs`); a test compares `pages()` with the files.
 """
@@ -16,12 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 TRANSITIONS_MARK = "<!-- transitions -->\n"
 
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs"), str(ROOT / "client")]
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")  # noqa: TID251 - how Django is told its settings
 
 import django  # noqa: E402 - the path has to be set first
 
 django.setup()
+
+from command_page import command_page  # noqa: E402 - as above
 
 from notifications.conf import NotificationsConf  # noqa: E402 - as above
 from notifications.http_requests.conf import HttpRequestConf  # noqa: E402 - as above
@@ -97,6 +100,7 @@ def pages() -> dict[Path, str]:
     head = states.read_text(encoding="utf-8").partition(TRANSITIONS_MARK)[0]
     return {
         REFERENCE / "settings.md": _SETTINGS_HEAD + "".join(_setting_tables()),
+        REFERENCE / "cli.md": command_page(),
         REFERENCE / "metrics.md": _METRICS_HEAD + "".join(_metric_rows()),
         REFERENCE / "errors.md": _ERRORS_HEAD + "".join(_error_rows()),
         states: head + TRANSITIONS_MARK + transitions_table(),
