@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -20,6 +21,11 @@ from tests.acceptance.installations import Installation
 from tests.processes import ROOT
 
 COMMAND = [sys.executable, "-m", "taskmill_client"]
+
+
+def _listen_to_ctrl_c() -> None:
+    """Undo what a shell does to what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Shell:
         """Start a command that goes on; its output are pipes."""
         return subprocess.Popen(
             [*COMMAND, *arguments],
+            preexec_fn=_listen_to_ctrl_c,  # noqa: PLW1509 - the test has no thread that holds a lock
             env=self.environment(),
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -122,6 +129,7 @@ class Terminal:
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
 
         def own_terminal() -> None:
+            _listen_to_ctrl_c()
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 

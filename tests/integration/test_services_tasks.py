@@ -39,11 +39,11 @@ def caller(tenant: Tenant) -> Caller:
     return Caller(tenant_id=tenant.id, actor="tests")
 
 
-NAMES = """CancelAnswer DuplicateTask ErrorInfo EventType Handler LeaseLost NotFinished
+NAMES = """CancelAnswer DuplicateTask ErrorInfo EventType Handler LeaseLost NotAdoptable NotFinished
 PayloadTooLarge Permanent ProcessTimeout QuotaExceeded RequestError Retry RetryLater State
 StateConflict Status TaskCancelled TaskContext TaskHandle TaskNotFound TaskTooDeep TaskmillError
 TooManyChildren TooManyQueues UnknownTaskType ValidationFailed caller_for cancel current_task
-get_task handler retry submit"""
+from_celery get_task handler retry submit"""
 
 
 def test_the_public_names_are_these_and_no_others() -> None:
