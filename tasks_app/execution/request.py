@@ -204,15 +204,13 @@ def take_in(process: Callable[[Request], None], request: Request) -> None:
 def _process_later(
     hub: Any, process: Callable[[Request], None], request: PlatformRequest, known: int, turns: int
 ) -> None:
-    """Go on where nothing has joined in the last turn of the loop, unless the hints were handed
-    back meanwhile.
+    """Go on where nothing has joined in the last turn of the loop. Where the hints were handed back
+    meanwhile the request is dropped on its way: it must not be taken for one that waits.
 
     What is due at once runs in the next turn before the loop looks for events; `call_soon` would
     wait for one of those, up to a second.
     """
-    if not request.is_open:
-        return
-    if len(request.hints) > known and turns:
+    if request.is_open and len(request.hints) > known and turns:
         known = len(request.hints)
         hub.call_later(TURN_SECONDS, _process_later, hub, process, request, known, turns - 1)
     else:

@@ -60,7 +60,10 @@ def run(members: Members, *names: str) -> None:
             states = members.states()
             return all(states[name] == "success" for name in names)
 
-        wait_for(have_run, reason="a worker runs them", seconds=60)
+        try:
+            wait_for(have_run, seconds=60)
+        except AssertionError as error:
+            raise AssertionError(f"not run by a worker: {members.states()}") from error
 
 
 @pytest.mark.parametrize("together", [1, 10], ids=["alone", "together"])
