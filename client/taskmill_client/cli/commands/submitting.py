@@ -88,13 +88,10 @@ def submit(
     With --wait or --follow the exit code tells the outcome: 0 success, 3 failed, 4 cancelled or
     out of time, 5 not done within --timeout.
     """
-    is_waited = is_waiting or is_followed
-    if is_waiting and is_followed:
-        raise Refusal("--wait and --follow exclude each other")
-    if timeout and not is_waited:
+    _refuse_both("--wait", is_waiting, "--follow", is_followed)
+    _refuse_both("--delay", delay, "--at", run_at)
+    if timeout and not (is_waiting or is_followed):
         raise Refusal("--timeout is for --wait and --follow")
-    if delay and run_at:
-        raise Refusal("--delay and --at exclude each other")
     timeout_seconds = read_seconds(timeout) if timeout else None
     payload = read_payload(pairs or [], file)
     fields: dict[str, Any] = {
@@ -115,6 +112,11 @@ def submit(
         _wait(task, timeout_seconds, is_json=is_json, is_quiet=is_quiet)
     else:
         _print(task, is_json=is_json, is_quiet=is_quiet)
+
+
+def _refuse_both(one: str, is_one: object, other: str, is_other: object) -> None:
+    if is_one and is_other:
+        raise Refusal(f"{one} and {other} exclude each other")
 
 
 def _print(task: Task, *, is_json: bool, is_quiet: bool) -> None:
