@@ -11,12 +11,14 @@ import kombu
 import pytest
 from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 
+from tasks_app.clock import monotonic
 from tasks_app.execution.acks import MOST, Acks
 from tests.engines import broker_queue, new_queue
 from tests.processes import wait_for
 from tests.rabbitmq import RabbitMQ
 
 PREFETCH = 8
+TAKE_SECONDS = 60.0
 LOG = logging.getLogger(__name__)
 
 
@@ -60,8 +62,10 @@ class Worker:
         """Take so many messages, and give how many frames were written meanwhile."""
         set_event_loop(self._hub)
         before = self.connection.connection.bytes_sent  # counts frames, whatever its name says
+        end = monotonic() + TAKE_SECONDS
         while len(self.come) < count or self.acks._wanted:
             self._hub.run_once()
+            assert monotonic() < end, f"{len(self.come)} of {count} came; {vars(self.acks)}"
         return int(self.connection.connection.bytes_sent - before)
 
     def say(self) -> bool:
@@ -102,7 +106,9 @@ def start(rabbitmq: RabbitMQ, queue: kombu.Queue) -> Iterator[Start]:
 
 
 def publish(rabbitmq: RabbitMQ, queue: kombu.Queue, count: int) -> None:
-    with kombu.Connection(rabbitmq.url) as connection:
+    """Publish with confirms: a quorum queue may lose what a closing channel did not wait for."""
+    options = {"confirm_publish": True}
+    with kombu.Connection(rabbitmq.url, transport_options=options) as connection:
         channel = connection.channel()
         producer = kombu.Producer(channel, exchange=queue.exchange, routing_key=queue.name)
         for number in range(count):
