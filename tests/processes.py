@@ -175,7 +175,11 @@ def running_worker(**options: Any) -> Iterator[Process]:
 
 def publish_hints(hints: list[tuple[uuid.UUID, int, str, str]], *, url: str = "") -> None:
     """Publish hints `(task id, dispatch_seq, type, queue)` as the dispatcher does."""
-    with Broker(url or settings.BROKER_URL) as broker, broker.channel() as channel:
+    options = {"confirm_publish": True}
+    with (
+        Broker(url or settings.BROKER_URL, transport_options=options) as broker,
+        broker.channel() as channel,
+    ):
         producer = Producer(channel, exchange=Exchange("taskmill", "topic"), serializer="json")
         for queue in {hint[3] for hint in hints}:
             settings.celery_queue(queue)(channel).declare()

@@ -30,7 +30,6 @@ from tasks_app.execution.recover import cancel_revoked, end_timed_out
 from tasks_app.policies import ErrorInfo
 from tasks_app.selectors.queues import queues_with_row
 from tasks_app.telemetry import logger
-from tasks_app.transitions import DispatchedTask
 
 HAND_BACK_LIMIT: Final = 20
 HAND_BACK_SECONDS: Final = (1.0, 3.0)
@@ -250,8 +249,7 @@ class LeaseKeeper(threading.Thread):
             case HandBackOrder():
                 self._hand_back(order, connection)
             case ReturnOrder(hints=hints):
-                tasks = [DispatchedTask(task_id, seq, "", "") for task_id, seq in hints]
-                connection.run(partial(transitions.undispatch, tasks=tasks))
+                connection.run(partial(transitions.return_hints, hints=hints))
 
     def _hand_back(self, order: HandBackOrder, connection: Connection) -> None:
         least, most = HAND_BACK_SECONDS

@@ -39,7 +39,7 @@ from tasks_app.execution.slots import MOST_MEMBERS
 from tasks_app.hints import Hint
 from tasks_app.registry import Handler
 from tasks_app.telemetry import logger
-from tasks_app.transitions import Claim, DispatchedTask, Success
+from tasks_app.transitions import Claim, Success
 
 log = logger(__name__)
 
@@ -52,7 +52,7 @@ def run_hints(child: Child, handler: Handler, hints: Sequence[Hint]) -> Write | 
     """
     write: Write | None = None
     for start in range(0, len(hints), MOST_MEMBERS):
-        bundle = _claim(child, handler, hints[start : start + MOST_MEMBERS])
+        bundle = _claim(child, hints[start : start + MOST_MEMBERS])
         if bundle is None:
             continue
         try:
@@ -107,7 +107,7 @@ def _run_claimed(
         child.table.clear(child.index, child.pid)
 
 
-def _claim(child: Child, handler: Handler, hints: Sequence[Hint]) -> ClaimedBundle | None:
+def _claim(child: Child, hints: Sequence[Hint]) -> ClaimedBundle | None:
     """Claim what a message names; None where nothing of it is to be had.
 
     Where the database is away the hints are dropped, the sweep brings them again.
@@ -115,7 +115,7 @@ def _claim(child: Child, handler: Handler, hints: Sequence[Hint]) -> ClaimedBund
     asked_at = monotonic()
     try:
         if child.table.is_stopping:
-            _give_back(child, handler, hints)
+            child.connection.run(lambda cursor: transitions.return_hints(cursor, hints))
             return None
         claims = child.connection.run(
             lambda cursor: transitions.claim(
@@ -130,11 +130,6 @@ def _claim(child: Child, handler: Handler, hints: Sequence[Hint]) -> ClaimedBund
         log.warning("hints dropped, the database does not answer", reason=str(error)[:200])
         return None
     return ClaimedBundle(child, claims, asked_at=asked_at) if claims else None
-
-
-def _give_back(child: Child, handler: Handler, hints: Sequence[Hint]) -> None:
-    tasks = [DispatchedTask(*hint, handler.type, handler.options.queue) for hint in hints]
-    child.connection.run(lambda cursor: transitions.undispatch(cursor, tasks))
 
 
 def _sink(

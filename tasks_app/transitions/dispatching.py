@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tasks_app.db import Cursor, array_of
 from tasks_app.transitions.sql import MOVED, RING_WHERE_FREED, RULED, TOUCH, event, reason
@@ -63,11 +64,15 @@ def mark_published(cursor: Cursor, tasks: Sequence[DispatchedTask]) -> None:
         cursor.execute(_MARK_PUBLISHED, values)
 
 
-def _requeue(guard: str, why: str, *, sweeps: str) -> str:
+_SKIP: Final = "SKIP LOCKED"
+_WAIT: Final = ""
+
+
+def _requeue(guard: str, why: str, *, sweeps: str = "t.sweeps", locked: str = _SKIP) -> str:
     return f"""
     WITH old AS MATERIALIZED (
         SELECT id FROM taskmill_task t WHERE state = 'dispatched' AND {guard}
-        ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ORDER BY id LIMIT 1000 FOR UPDATE {locked}
     ), moved AS (
         UPDATE taskmill_task t SET state = 'queued', sweeps = {sweeps}, {TOUCH}
         FROM old WHERE t.id = old.id RETURNING {MOVED}, {RULED}
@@ -85,13 +90,10 @@ _SWEEP = _requeue(
     "hint_lost",
     sweeps="least(t.sweeps + 1, 1000)",
 )
-_UNDISPATCH = _requeue(
-    "(id, dispatch_seq) IN (SELECT * FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]))",
-    "not_published",
-    sweeps="t.sweeps",
-)
-
-_TAKE_BACK = _requeue("queue = %(queue)s", "queue_paused", sweeps="t.sweeps")
+_OF_HINTS = "(id, dispatch_seq) IN (SELECT * FROM unnest(%(ids)s::uuid[], %(seqs)s::int[]))"
+_UNDISPATCH = _requeue(_OF_HINTS, "not_published")
+_RETURN_HINTS = _requeue(_OF_HINTS, "returned", locked=_WAIT)
+_TAKE_BACK = _requeue("queue = %(queue)s", "queue_paused")
 
 
 def take_back(cursor: Cursor, *, queue: str) -> int:
@@ -114,6 +116,21 @@ def sweep(cursor: Cursor, *, publish_grace_seconds: float, redispatch_seconds: f
     cursor.execute(
         _SWEEP, {"publish_grace": publish_grace_seconds, "redispatch": redispatch_seconds}
     )
+    return int(cursor.fetchone()[0])
+
+
+def return_hints(cursor: Cursor, hints: Sequence[tuple[uuid.UUID, int]]) -> int:
+    """Take back hints `(task id, dispatch_seq)` that a worker has and will not run; at most 1,000.
+
+    Rows that are locked are waited for, in the order in which claims lock them: the dispatcher
+    stamps what the broker confirmed just when a worker gets it, and a hint that were passed over
+    then would lie until the sweep.
+
+    Returns:
+        How many are queued again; those claimed, or handed out anew, are not.
+    """
+    ids, seqs = array_of(task_id for task_id, _ in hints), array_of(seq for _, seq in hints)
+    cursor.execute(_RETURN_HINTS, {"ids": ids, "seqs": seqs})
     return int(cursor.fetchone()[0])
 
 

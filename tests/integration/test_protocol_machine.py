@@ -40,6 +40,7 @@ MUST_BE_SEEN = (
     "hint dropped",
     "swept",
     "undispatched",
+    "returned",
     "hand_back queued",
     "rescued",
     "rescued too often",

@@ -58,6 +58,13 @@ HEART = (
         f"{RACES}::test_a_finish_before_a_rescue_leaves_it_nothing",
     ),
     Mutant(
+        "what a worker returns is passed over where the dispatcher stamps it",
+        DISPATCHING,
+        ', "returned", locked=_WAIT)',
+        ', "returned")',
+        f"{RACES}::test_a_hint_that_is_just_stamped_is_returned_all_the_same",
+    ),
+    Mutant(
         "rescue without end",
         RECOVERING,
         "t.rescues >= %(max_rescues)s OR NOT",

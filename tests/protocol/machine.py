@@ -150,7 +150,9 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(
         chosen=st.lists(hints, min_size=1, max_size=3, unique=True),
-        what=st.sampled_from(["mark_published", "mark_published", "undispatch", "hand_back"]),
+        what=st.sampled_from(
+            ["mark_published", "mark_published", "undispatch", "return_hints", "hand_back"]
+        ),
     )
     def answer_of_the_broker(self, chosen: list[Hint], what: str) -> None:
         getattr(self, what)(chosen)
@@ -167,6 +169,11 @@ class Protocol(RuleBasedStateMachine):
         taken = transitions.undispatch(self.cursor, [self._hint(*one) for one in chosen])
         assert taken == self.reference.undispatch(chosen)
         self.seen["undispatched"] += taken
+
+    def return_hints(self, chosen: list[Hint]) -> None:
+        taken = transitions.return_hints(self.cursor, chosen)
+        assert taken == self.reference.undispatch(chosen)
+        self.seen["returned"] += taken
 
     @rule(hint=consumes(hints))
     def broker_drops(self, hint: Hint) -> None:

@@ -78,7 +78,7 @@ class Walk:
 
     def _hints(self) -> None:
         if self.hints:
-            what = self.random.choice(("mark_published", "undispatch", "hand_back"))
+            what = self.random.choice(("mark_published", "undispatch", "return_hints", "hand_back"))
             getattr(self.machine, what)([self._recent(self.hints)])
 
     def _drop(self) -> None:
@@ -101,8 +101,10 @@ class Walk:
 
     def _cancel(self) -> None:
         if self.tasks:
-            grace = self.random.choice((None, 5.0, 0.0))
-            self.machine.request_cancel(task_id=self._recent(self.tasks), grace=grace)
+            task_id = self._recent(self.tasks)
+            for _ in range(self.random.choice((1, 1, 2))):
+                grace = self.random.choice((None, 5.0, 0.0))
+                self.machine.request_cancel(task_id=task_id, grace=grace)
 
     def _redrive(self) -> None:
         if self.tasks:

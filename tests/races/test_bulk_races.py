@@ -88,6 +88,10 @@ def take_from_others(side: Side, cursor: Any) -> None:
     transitions.undispatch(cursor, side.hints(cursor))
 
 
+def return_(side: Side, cursor: Any) -> None:
+    transitions.return_hints(cursor, [(hint.id, hint.dispatch_seq) for hint in side.hints(cursor)])
+
+
 def stamp(side: Side, cursor: Any) -> None:
     transitions.mark_published(cursor, side.hints(cursor))
 
@@ -134,7 +138,7 @@ def clean(side: Side, cursor: Any) -> None:
     )
 
 
-LEADING: tuple[Act, ...] = (take, take_from_others, stamp)
+LEADING: tuple[Act, ...] = (take, take_from_others, return_, stamp)
 ACTS: tuple[Act, ...] = (
     *LEADING, succeed, fail, interrupt, renew, redrive, cancel, clean,
     lambda _, cursor: duel.rescuing(cursor),

@@ -220,6 +220,27 @@ def test_a_publish_stamp_does_not_wait_for_a_transaction_that_cancels_the_task(
     assert arena.violations() == []
 
 
+def test_a_hint_that_is_just_stamped_is_returned_all_the_same(arena: Arena) -> None:
+    hint = arena.dispatched()
+    _, returned = arena.duel(
+        lambda cursor: transitions.mark_published(cursor, [hint]),
+        lambda cursor: transitions.return_hints(cursor, [(hint.id, hint.dispatch_seq)]),
+    )
+    assert (returned, arena.state_of(hint.id)) == (1, "queued")
+    assert arena.violations() == []
+
+
+def test_a_hint_that_is_just_claimed_is_not_returned(arena: Arena) -> None:
+    hint = arena.dispatched()
+    claim, returned = arena.duel(
+        duel.claiming(hint),
+        lambda cursor: transitions.return_hints(cursor, [(hint.id, hint.dispatch_seq)]),
+    )
+    assert claim is not None
+    assert (returned, arena.state_of(hint.id)) == (0, "running")
+    assert arena.violations() == []
+
+
 def test_four_sides_at_random_never_deadlock_and_leave_a_legal_history(arena: Arena) -> None:
     tasks = [arena.queued() for _ in range(6)]
     barrier = threading.Barrier(4)
