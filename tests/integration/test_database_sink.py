@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,8 @@ from django.db import connection
 
 from tasks_app import transitions
 from tasks_app.clock import monotonic
-from tasks_app.context import AttemptInfo, LogLine, Progress
+from tasks_app.context import AttemptInfo, LogLine, Progress, TaskContext
+from tasks_app.errors import LeaseLost
 from tasks_app.execution.connection import Connection
 from tasks_app.execution.interrupts import Interrupts
 from tasks_app.execution.logbuffer import LogBuffer
@@ -112,3 +113,25 @@ class TestDatabaseSink(SinkContract):
         found = InDatabase()
         yield found
         found.close()
+
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda old: old.checkpoint({"row": 9}),
+            lambda old: old.extend_timeout(5000),
+            lambda old: old.once("charge", lambda: 9),
+        ],
+        ids=["checkpoint", "extend_timeout", "once"],
+    )
+    def test_an_attempt_that_lost_its_task_stores_nothing(
+        self, harness: InDatabase, write: Callable[[TaskContext], object]
+    ) -> None:
+        old = TaskContext(harness.info(), harness.sink())
+        old.checkpoint({"row": 1})
+        new = TaskContext(harness.info(), harness.next_attempt())
+        deadline = task_column(harness.info().task_id, "run_deadline")
+        with pytest.raises(LeaseLost):
+            write(old)
+        assert new.resume == {"row": 1}
+        assert new.once("charge", lambda: 5) == 5
+        assert task_column(harness.info().task_id, "run_deadline") == deadline

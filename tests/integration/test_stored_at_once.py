@@ -60,7 +60,7 @@ def test_a_further_attempt_is_handed_the_children_of_the_first(worker: Process, 
     )
 
 
-def test_an_attempt_that_lost_its_task_spawns_nothing_and_extends_nothing() -> None:
+def test_an_attempt_that_lost_its_task_spawns_nothing() -> None:
     task_id = make_task(make_tenant("default"), state="dispatched")
     with connection.cursor() as cursor:
         claim = claim_one(cursor, (task_id, task_column(task_id, "dispatch_seq")))
