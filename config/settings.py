@@ -10,6 +10,7 @@ from config.env import BASE_DIR, EmbeddedPaths, Environment
 from config.logging import logging_config
 from notifications.conf import NotificationsConf
 from notifications.http_requests.conf import HttpRequestConf
+from notifications.messages.conf import MessagesConf
 from notifications.mqtt.conf import MqttConf
 from notifications.webhooks.conf import WebhooksConf
 from scheduler.conf import SchedulerConf
@@ -44,6 +45,9 @@ for _name, _fix in MQTT.faults():
     env.fault(_name, _fix)
 TASKMILL_WEBHOOKS = env.settings(WebhooksConf, prefix="TASKMILL_WEBHOOK_")
 TASKMILL_HTTP_REQUEST = env.settings(HttpRequestConf, prefix="TASKMILL_HTTP_REQUEST_")
+TASKMILL_NOTIFY = env.settings(MessagesConf, prefix="TASKMILL_NOTIFY_")
+for _name, _fix in TASKMILL_NOTIFY.faults(has_mail=bool(env.text("EMAIL_URL"))):
+    env.fault(_name, _fix)
 SCHEDULER = env.settings(SchedulerConf, prefix="TASKMILL_SCHEDULER_")
 REPORTS = env.settings(ReportsConf, prefix="TASKMILL_REPORT_")
 for _name, _fix in REPORTS.faults(has_mail=bool(env.text("EMAIL_URL"))):

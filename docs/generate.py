@@ -28,6 +28,7 @@ from command_page import command_page  # noqa: E402 - as above
 
 from notifications.conf import NotificationsConf  # noqa: E402 - as above
 from notifications.http_requests.conf import HttpRequestConf  # noqa: E402 - as above
+from notifications.messages.conf import MessagesConf  # noqa: E402 - as above
 from notifications.mqtt.conf import MqttConf  # noqa: E402 - as above
 from notifications.webhooks.conf import WebhooksConf  # noqa: E402 - as above
 from scheduler import errors as scheduler_errors  # noqa: E402 - as above
@@ -43,6 +44,7 @@ SETTINGS = (
     ("Live updates and notification", NotificationsConf, "TASKMILL_"),
     ("Webhooks", WebhooksConf, "TASKMILL_WEBHOOK_"),
     ("Tasks that call a URL", HttpRequestConf, "TASKMILL_HTTP_REQUEST_"),
+    ("Messages to people", MessagesConf, "TASKMILL_NOTIFY_"),
     ("MQTT", MqttConf, "MQTT_"),
     ("Schedules", SchedulerConf, "TASKMILL_SCHEDULER_"),
     ("Reports", ReportsConf, "TASKMILL_REPORT_"),

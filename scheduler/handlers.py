@@ -9,10 +9,8 @@ administrators of the tenant `default`.
 from __future__ import annotations
 
 from datetime import datetime
-from smtplib import SMTPException, SMTPRecipientsRefused
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
 from pydantic import BaseModel
 
 from scheduler.conf import conf
@@ -22,11 +20,10 @@ from scheduler.reports.cleaning import remove_expired
 from scheduler.reports.conf import report_conf
 from scheduler.reports.daily import day_before, make_report, message_of
 from scheduler.reports.numbers import HOUR, keep_hour
-from tasks_app.errors import TaskError
+from tasks_app.platform import send_mail
 from tasks_app.public import Permanent, TaskContext, handler
 
 _ZONE = report_conf().timezone
-_SMTP_PERMANENT = 500
 
 
 class Cleaned(BaseModel):
@@ -83,19 +80,8 @@ def report_daily(ctx: TaskContext) -> Mailed:
     if reports.recipients:
         report = make_report(day, reports.timezone)
         message = message_of(report, reports, url=settings.PUBLIC_URL)
-        ctx.once("mail", lambda: _send(message))
+        ctx.once("mail", lambda: send_mail(message))
     return Mailed(day=day.isoformat(), recipients=len(reports.recipients))
-
-
-def _send(message: EmailMultiAlternatives) -> int:
-    try:
-        return message.send()
-    except SMTPRecipientsRefused as error:
-        if all(code >= _SMTP_PERMANENT for code, _ in error.recipients.values()):
-            raise Permanent("INVALID_DATA", "the mail server refuses every recipient") from error
-        raise TaskError("SERVICE_UNAVAILABLE", "the mail server takes no recipient now") from error
-    except (SMTPException, OSError) as error:
-        raise TaskError("SERVICE_UNAVAILABLE", f"the mail was not sent: {error}") from error
 
 
 def _instant_of(ctx: TaskContext, key: str) -> datetime:

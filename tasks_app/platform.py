@@ -37,6 +37,7 @@ from tasks_app.feed import (
     sequence_of_last_event,
 )
 from tasks_app.loops import Round, Turn, Work
+from tasks_app.mail import send_mail
 from tasks_app.metrics import Metric, MetricSource, Sample, connection_open, declare_metrics
 from tasks_app.selectors import cloud_event, tenant_id_of
 from tasks_app.selectors.receivers import TaskFacts, has_own_receivers, task_facts
@@ -138,6 +139,7 @@ __all__ = [
     "principal_of_key",
     "queues_waiting_longest",
     "read_feed",
+    "send_mail",
     "sequence_of_last_event",
     "status_of",
     "submit_scheduled",

@@ -17,6 +17,7 @@ import pytest
 from tests.environment import RUN_DIRECTORY
 from tests.mosquitto import mosquitto  # noqa: F401 - a fixture
 from tests.rabbitmq import rabbitmq  # noqa: F401 - a fixture
+from tests.smtp import mail_server  # noqa: F401 - a fixture
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
 

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.utils import timezone
 
-from notifications.handlers import HttpRequest, http_request
+from notifications.http_requests.calling import HttpRequest, http_request
 from notifications.http_requests.conf import HttpRequestConf
 from tasks_app.public import ValidationFailed
 from tasks_app.registry import Handler, Options

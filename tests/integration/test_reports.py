@@ -3,15 +3,12 @@ what cleaning takes and leaves."""
 
 from __future__ import annotations
 
-import email
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from email.policy import default as modern
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from django.contrib.sessions.models import Session
 from django.db import connection
 
@@ -28,7 +25,7 @@ from tests.beats import database_now, every, make_schedule
 from tests.factories import drive, make_key, make_task, make_tenant
 from tests.integration.api_client import Api
 from tests.processes import Process, publish_hints, running_worker, wait_for
-from tests.web import free_port
+from tests.smtp import MailServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,39 +34,12 @@ class Cancelled(Exception):
     """Stands for a task that is asked to stop."""
 
 
-class Sink:
-    """Keeps the mails that a real SMTP server takes; refuses while told so."""
-
-    def __init__(self) -> None:
-        self.mails: list[Any] = []
-        self.refusals = 0
-
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802
-        if self.refusals:
-            self.refusals -= 1
-            return "451 try again"
-        self.mails.append(
-            (envelope.rcpt_tos, email.message_from_bytes(envelope.content, policy=modern))
-        )
-        return "250 OK"
-
-
-@pytest.fixture(scope="module")
-def sink() -> Iterator[tuple[Sink, int]]:
-    kept = Sink()
-    port = free_port()
-    server = Controller(kept, hostname="127.0.0.1", port=port)
-    server.start()
-    yield kept, port
-    server.stop()
-
-
 @pytest.fixture(scope="module")
 def worker(
-    valkey: Any, sink: tuple[Sink, int], django_db_setup: None, django_db_blocker: Any
+    valkey: Any, mail_server: MailServer, django_db_setup: None, django_db_blocker: Any
 ) -> Iterator[Process]:
     settings = {
-        "EMAIL_URL": f"smtp://127.0.0.1:{sink[1]}",
+        "EMAIL_URL": f"smtp://127.0.0.1:{mail_server.port}",
         "TASKMILL_REPORT_RECIPIENTS": "ops@example.org, boss@example.org",
         "TASKMILL_SCHEDULER_FIRING_DAYS": "30",
     }
@@ -171,7 +141,7 @@ def test_the_hourly_report_keeps_numbers_that_the_history_shows_to_their_tenant(
 
 
 def test_the_daily_report_is_mailed_as_text_and_html_with_the_day_s_numbers(
-    worker: Process, api: Api, sink: tuple[Sink, int]
+    worker: Process, api: Api, mail_server: MailServer
 ) -> None:
     task_id = start(api, "system.report_daily")
     day = day_before(Firing.objects.get(task_id=task_id).nominal_at, "UTC")
@@ -188,8 +158,8 @@ def test_the_daily_report_is_mailed_as_text_and_html_with_the_day_s_numbers(
         at = begin + timedelta(hours=number)
         record_instant("torn", at, outcome)
     record_instant("torn", end, "fired")
-    sink[0].mails.clear()
-    sink[0].refusals = 1
+    mail_server.mails.clear()
+    mail_server.refusals = ["451 try again"]
     hand_over(task_id)
     wait_for(lambda: Task.objects.get(id=task_id).state == "retrying", seconds=30)
     assert "SERVICE_UNAVAILABLE" in str(Task.objects.get(id=task_id).error)
@@ -198,7 +168,7 @@ def test_the_daily_report_is_mailed_as_text_and_html_with_the_day_s_numbers(
     hand_over(task_id)
     assert ended(task_id).result == {"day": day.isoformat(), "recipients": 2}
 
-    [(recipients, mail)] = sink[0].mails
+    [(recipients, mail)] = mail_server.mails
     assert recipients == ["ops@example.org", "boss@example.org"]
     assert mail["Subject"] == f"Taskmill {day.isoformat()}: 4 tasks, 2 failed"
     text = mail.get_body(("plain",)).get_content()
