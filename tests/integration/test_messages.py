@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from django.conf import settings as installed
+from django.db import connection
 
 from notifications.messages.conf import MessagesConf
 from notifications.messages.handlers import send_email, send_push, send_sms, send_webhook
@@ -20,7 +21,7 @@ from tasks_app.models import Task
 from tasks_app.public import Permanent, ValidationFailed
 from tasks_app.registry import Handler, Options
 from tasks_app.testing.run import Run
-from tests.factories import make_key, make_tenant
+from tests.factories import make_key, make_task, make_tenant
 from tests.feeding import submit, wait_state
 from tests.integration.api_client import Api
 from tests.processes import Process, running_worker
@@ -141,6 +142,26 @@ def test_a_recipient_that_is_refused_for_good_is_not_tried_again(
     row = send("email", to=ADA, text="x", max_retry=1)
     assert (row.state, row.error["code"], row.attempt) == ("failed", code, attempt)
     assert mail_server.mails == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "to"), [("email", ADA), ("sms", "+4915112345678"), ("push", "ada")]
+)
+def test_what_an_attempt_sent_before_it_was_lost_is_not_sent_again(
+    worker: Process, mail_server: MailServer, service: Receiver, channel: str, to: str
+) -> None:
+    task_id = make_task(
+        make_tenant("default"), type=f"notify.{channel}", payload={"to": to, "text": "x"}
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO taskmill_once (task_id, key, value, epoch, at)"
+            " VALUES (%s, 'sent', '\"<1@example.org>\"', 1, now())",
+            [task_id],
+        )
+    row = wait_state(task_id)
+    assert (row.state, mail_server.mails, service.received) == ("success", [], []), row.error
+    assert row.result["id"] == ("<1@example.org>" if channel == "email" else "")
 
 
 @pytest.mark.parametrize(
