@@ -107,7 +107,7 @@ def _words_for(fault: Any) -> str:
         most = fault["ctx"].get("max_length")
         bound = f"at most {most}" if most is not None else f"at least {fault['ctx']['min_length']}"
         return f"write {bound} characters, not {len(fault['input'])}"
-    return str(_WORDS.get(kind, fault["msg"]))
+    return str(_WORDS.get(kind, fault["msg"])).removeprefix("Value error, ")
 
 
 def _pointer(fault: Any) -> str:
