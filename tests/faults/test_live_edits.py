@@ -163,8 +163,8 @@ def edit_order(load: Load, order: str) -> None:
     """Change the order, add a batch of the highest priority yet, and look who goes next."""
     change(load, OF_QUEUE, order=order)
     wait_for(lambda: sum(not load.keys.get(one) for one in load.waiting()) > BATCH, seconds=30)
+    older = load.waiting()  # before the batch: the load goes on, and what comes then is newer
     batch = set(load.submit(BATCH, priority=1 + ORDERS.index(order)))
-    older = load.waiting() - batch
     since = load.mark()
     wait_for(lambda: has_started(load, since, None, FIRSTS), seconds=30)
     firsts = {run.task for run in load.seen(since).starts[:FIRSTS]}

@@ -287,7 +287,7 @@ HEART = (
     Mutant(
         "an outage of the broker slows the sweeps",
         DISPATCHING,
-        'sweeps="t.sweeps",',
-        'sweeps="t.sweeps + 1",',
+        'sweeps: str = "t.sweeps"',
+        'sweeps: str = "t.sweeps + 1"',
     ),
 )
