@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests start for themselves, where it is missing: RabbitMQ, Mosquitto with its clients, Debian's
+# Installs what the tests start for themselves, where it is missing: RabbitMQ, Mosquitto with its clients, nginx, Debian's
 # PostgreSQL beside the embedded one, Node with npm for stock clients, and Chromium. Packages are kept from starting services.
 # Without the right to install, the tests that need them are skipped locally; in CI (variable CI) that is a failure.
 set -euo pipefail
@@ -9,6 +9,7 @@ command -v rabbitmq-server >/dev/null || [ -x /usr/sbin/rabbitmq-server ] || mis
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing+=(mosquitto)
 command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 command -v chromium >/dev/null || missing+=(chromium)
