@@ -49,6 +49,13 @@ def test_our_services_know_database_broker_redis_and_key(name: str) -> None:
     assert needed <= SERVICES[name]["environment"].keys()
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_any_other_setting_may_stand_in_a_file_that_nobody_commits(name: str) -> None:
+    assert SERVICES[name]["env_file"] == [{"path": "taskmill.env", "required": False}]
+    for ignores in (".gitignore", ".dockerignore"):
+        assert "taskmill.env" in (ROOT / ignores).read_text().splitlines()
+
+
 def test_the_engine_publishes_to_the_compose_file_s_mosquitto() -> None:
     assert "@mosquitto:1883" in SERVICES["engine"]["environment"]["MQTT_URL"]
     assert "{tenant}" in SERVICES["engine"]["environment"]["MQTT_PREFIX"]
