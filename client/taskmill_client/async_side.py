@@ -20,7 +20,8 @@ from taskmill_client.platform_parts import (
     WorkerOperations,
 )
 from taskmill_client.requests import answer_of, httpx_request, is_stream, lost_of
-from taskmill_client.tasks import TaskMethods, TaskOperations
+from taskmill_client.task_methods import TaskMethods
+from taskmill_client.tasks import TaskOperations
 from taskmill_client.wire import (
     Answer,
     Call,

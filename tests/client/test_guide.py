@@ -56,6 +56,9 @@ def test_the_guide_s_program_does_what_it_says(installation: Installation) -> No
     assert "2500 taken" in lines
     assert any("system.clean" in line for line in lines)
     assert "validation_failed /payload/seconds" in lines
+    assert "{'n': 1}" in lines
+    assert "{'n': 2} True" in lines
+    assert "OTHER" in lines
     assert lines[-1].startswith("{'steps': 3")
 
 
