@@ -5,15 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from taskmill_client.binding import Bound, iteration, operation, task_iteration, task_operation
 from taskmill_client.bulk import BulkResult, submit_many
-from taskmill_client.calls import UNSET, Left, get_call, keyed_call, known, seconds_of
+from taskmill_client.calls import UNSET, Left, get_call, keyed_call, known, post_call, seconds_of
 from taskmill_client.events import Event
 from taskmill_client.fields import LogLine, TaskFields, log_line
 from taskmill_client.following import follow
 from taskmill_client.pages import emit_lines, emit_pages
+from taskmill_client.records import Delivery, made
 from taskmill_client.task_calls import (
     again_call,
     cancel_call,
@@ -22,7 +24,7 @@ from taskmill_client.task_calls import (
     update_call,
 )
 from taskmill_client.waiting import OnProgress, wait_for
-from taskmill_client.wire import Flow, JsonObjects
+from taskmill_client.wire import Flow, JsonObject, JsonObjects
 
 
 class TaskOperations(Bound):
@@ -299,3 +301,19 @@ class TaskOperations(Bound):
         call = get_call(task_path(task_id, "/attempts"))
         found = yield from self._exchange.json(call)
         return list(found["results"])
+
+    @operation
+    def add_webhook(self, /, task_id: str | uuid.UUID, url: str) -> Flow[JsonObject]:
+        """Send the final event of a task to an address too, at once where it has finished.
+
+        It is signed with the secret that `webhooks.rotate_task_secret` shows.
+        """
+        call = post_call(task_path(task_id, "/webhooks"), {"url": url}, is_repeatable=True)
+        found: JsonObject = yield from self._exchange.json(call)
+        return found
+
+    @iteration(Delivery)
+    def deliveries(self, /, task_id: str | uuid.UUID, *, limit: int | None = None) -> Flow[None]:
+        """Give what was sent about a task, to endpoints and addresses, the newest first."""
+        path, make = task_path(task_id, "/deliveries"), partial(made, Delivery)
+        yield from emit_pages(self._exchange, path, {}, limit=limit, make=make)

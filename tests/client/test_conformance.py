@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from taskmill_client import (
-    AsyncClient,
     Client,
     Conflict,
     NotFound,
@@ -19,42 +17,7 @@ from taskmill_client import (
     WaitTimeout,
 )
 from taskmill_client.testing import FakeServer
-
-
-class Asynchronous:
-    """An `AsyncClient` (or a part of it) called as a `Client` is; each call on one event loop."""
-
-    def __init__(self, of: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._of = of
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._of, name)
-        if callable(found):
-            return lambda *args, **kwargs: self._given(found(*args, **kwargs))
-        return Asynchronous(found, self._loop) if name in PARTS else found
-
-    def _given(self, value: Any) -> Any:
-        if asyncio.iscoroutine(value):
-            return self._wrapped(self._loop.run_until_complete(value))
-        if isinstance(value, AsyncIterator):
-            return self._iterated(value)
-        return value
-
-    def _iterated(self, values: Any) -> Iterator[Any]:
-        try:
-            while True:
-                yield self._wrapped(self._loop.run_until_complete(anext(values)))
-        except StopAsyncIteration:
-            return
-        finally:
-            self._loop.run_until_complete(values.aclose())
-
-    def _wrapped(self, value: Any) -> Any:
-        return Asynchronous(value, self._loop) if hasattr(value, "refresh") else value
-
-
-PARTS = ("tasks", "queues", "schedules", "task_types", "workers")
+from tests.client.sides import side
 
 
 def scripted() -> FakeServer:
@@ -76,15 +39,8 @@ def make(request: pytest.FixtureRequest) -> Callable[[type], Any]:
 
 @pytest.fixture(params=["sync", "async"])
 def client(request: pytest.FixtureRequest, make: Callable[[type], Any]) -> Iterator[Any]:
-    if request.param == "sync":
-        with make(Client) as made:
-            yield made
-        return
-    loop = asyncio.new_event_loop()
-    made = make(AsyncClient)
-    yield Asynchronous(made, loop)
-    loop.run_until_complete(made.close())
-    loop.close()
+    with side(request.param, make) as made:
+        yield made
 
 
 @pytest.fixture
