@@ -100,9 +100,10 @@ def test_what_cannot_be_run_again_is_told_and_keeps_no_other_from_it(
 
 
 def test_several_tags_mean_all_of_them(taskmill: Shell, tag: str) -> None:
-    given = ("submit", "demo.echo", "--delay", "1h", "-q", "--tag", tag)
-    both = taskmill.ok(*given, "--tag", "a,b").out.strip()
-    other = taskmill.ok(*given).out.strip()
+    given = ("submit", "demo.echo", "--delay", "1h", "-q", "--tag")
+    both = taskmill.ok(*given, tag, "--tag", "a,b").out.strip()
+    other = taskmill.ok(*given, tag).out.strip()
+    stranger = taskmill.ok(*given, "a,b").out.strip()
     assert taskmill.ok("ls", "--tag", tag, "--tag", "a,b", "-q").lines == [both]
     assert taskmill.ok("ls", "--filter", f"tag:{tag}", "--tag", "a,b", "-q").lines == [both]
     assert taskmill.ok("ls", "--tag", tag, "-q").lines == [other, both]
@@ -110,7 +111,7 @@ def test_several_tags_mean_all_of_them(taskmill: Shell, tag: str) -> None:
     told = taskmill.ok(*terms, "--dry-run").err
     assert f"would cancel: 1 tasks (tag:{tag} tag:a,b" in told
     assert taskmill.ok(*terms, "--yes", "-q").lines == [both]
-    taskmill.ok("cancel", other)
+    taskmill.ok("cancel", other, stranger)
 
 
 def test_a_schedule_is_found_by_its_key_run_paused_and_resumed(taskmill: Shell, tag: str) -> None:
