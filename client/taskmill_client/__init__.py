@@ -29,6 +29,16 @@ from taskmill_client.errors import (
 )
 from taskmill_client.events import Event
 from taskmill_client.fields import LogLine, Progress, TaskFailure
+from taskmill_client.records import (
+    DeadLetter,
+    DeadLetterGroup,
+    DeadLetterGroups,
+    Delivery,
+    DeliveryTry,
+    PacedRetry,
+    Webhook,
+    WebhookSecret,
+)
 from taskmill_client.sync_side import Client, Task
 from taskmill_client.version import VERSION
 from taskmill_client.webhooks import verify_webhook
@@ -44,10 +54,16 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "Conflict",
+    "DeadLetter",
+    "DeadLetterGroup",
+    "DeadLetterGroups",
+    "Delivery",
+    "DeliveryTry",
     "Event",
     "InvalidSignature",
     "LogLine",
     "NotFound",
+    "PacedRetry",
     "PermissionRefused",
     "Progress",
     "ServerUnavailable",
@@ -60,6 +76,8 @@ __all__ = [
     "UnexpectedAnswer",
     "ValidationRefused",
     "WaitTimeout",
+    "Webhook",
+    "WebhookSecret",
     "__version__",
     "verify_webhook",
 ]

@@ -11,6 +11,7 @@ import httpx
 
 from taskmill_client.binding import AsyncSide
 from taskmill_client.configuration import Configuration, configured
+from taskmill_client.dead_letters import DeadLetterOperations
 from taskmill_client.exchange import Exchange
 from taskmill_client.platform_parts import (
     ClientOperations,
@@ -19,8 +20,10 @@ from taskmill_client.platform_parts import (
     TaskTypeOperations,
     WorkerOperations,
 )
+from taskmill_client.receivers import WebhookOperations
 from taskmill_client.requests import answer_of, httpx_request, is_stream, lost_of
-from taskmill_client.tasks import TaskMethods, TaskOperations
+from taskmill_client.task_methods import TaskMethods
+from taskmill_client.tasks import TaskOperations
 from taskmill_client.wire import (
     Answer,
     Call,
@@ -82,6 +85,20 @@ class AsyncWorkers(WorkerOperations, AsyncSide):
         self._runner = runner
 
 
+class AsyncDeadLetters(DeadLetterOperations, AsyncSide):
+    """`AsyncClient.dead_letters`."""
+
+    def __init__(self, runner: AsyncRunner) -> None:
+        self._runner = runner
+
+
+class AsyncWebhooks(WebhookOperations, AsyncSide):
+    """`AsyncClient.webhooks`."""
+
+    def __init__(self, runner: AsyncRunner) -> None:
+        self._runner = runner
+
+
 class AsyncClient(ClientOperations, AsyncSide):
     """`Client` for asyncio: the same names, awaited; what iterates is read with `async for`.
 
@@ -110,6 +127,8 @@ class AsyncClient(ClientOperations, AsyncSide):
         self.schedules = AsyncSchedules(self._runner)
         self.task_types = AsyncTaskTypes(self._runner)
         self.workers = AsyncWorkers(self._runner)
+        self.dead_letters = AsyncDeadLetters(self._runner)
+        self.webhooks = AsyncWebhooks(self._runner)
 
     @property
     def url(self) -> str:

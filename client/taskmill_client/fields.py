@@ -152,10 +152,7 @@ class TaskFields:
     def error(self) -> TaskFailure | None:
         """Why it ended without a result, or its last attempt did."""
         found = self.raw.get("error")
-        if not found:
-            return None
-        names = TaskFailure.__dataclass_fields__
-        return TaskFailure(**{name: found[name] for name in names if name in found})
+        return failure_of(found) if found else None
 
     @property
     def attempt(self) -> int:
@@ -226,6 +223,12 @@ class TaskFields:
     def links(self) -> JsonObject:
         """Where more of it is."""
         return self.raw.get("links") or {}
+
+
+def failure_of(raw: JsonObject) -> TaskFailure:
+    """Give a failure of its JSON object."""
+    names = TaskFailure.__dataclass_fields__
+    return TaskFailure(**{name: raw[name] for name in names if name in raw})
 
 
 def log_line(raw: JsonObject) -> LogLine:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
-from urllib.parse import quote
 
 from taskmill_client.binding import Bound, iteration, operation
+from taskmill_client.calls import get_call, keyed_call, named_path, post_call
 from taskmill_client.pages import emit_pages
 from taskmill_client.wire import Call, Flow, JsonObject, JsonObjects
 
@@ -15,29 +14,13 @@ def _same(raw: JsonObject) -> JsonObject:
     return raw
 
 
-def _get(path: str, **query: Any) -> Call:
-    return Call(method="GET", path=path, query=query)
-
-
-def _post(path: str, body: JsonObject | None = None, *, is_repeatable: bool = True) -> Call:
-    return Call(method="POST", path=path, body=body or {}, is_repeatable=is_repeatable)
-
-
-def _queue_path(name: str, suffix: str = "") -> str:
-    return f"/queues/{quote(name, safe='')}{suffix}"
-
-
-def _schedule_path(schedule_id: str, suffix: str = "") -> str:
-    return f"/schedules/{quote(str(schedule_id), safe='')}{suffix}"
-
-
 class QueueOperations(Bound):
     """`client.queues`."""
 
     @operation
     def list(self) -> Flow[JsonObjects]:
         """Give all queues, by name."""
-        return list((yield from self._exchange.json(_get("/queues")))["results"])
+        return list((yield from self._exchange.json(get_call("/queues")))["results"])
 
     @operation
     def get(self, /, name: str) -> Flow[JsonObject]:
@@ -46,20 +29,23 @@ class QueueOperations(Bound):
         Raises:
             NotFound: there is none of this name.
         """
-        found: JsonObject = yield from self._exchange.json(_get(_queue_path(name)))
+        found: JsonObject = yield from self._exchange.json(get_call(named_path("queues", name)))
         return found
 
     @operation
     def pause(self, /, name: str, reason: str = "") -> Flow[JsonObject]:
         """Start none of its tasks any more; those that run go on."""
-        call = _post(_queue_path(name, "/pause"), {"reason": reason})
+        call = post_call(
+            named_path("queues", name, "/pause"), {"reason": reason}, is_repeatable=True
+        )
         found: JsonObject = yield from self._exchange.json(call)
         return found
 
     @operation
     def resume(self, /, name: str) -> Flow[JsonObject]:
         """Start its tasks again."""
-        found: JsonObject = yield from self._exchange.json(_post(_queue_path(name, "/resume")))
+        call = post_call(named_path("queues", name, "/resume"), is_repeatable=True)
+        found: JsonObject = yield from self._exchange.json(call)
         return found
 
 
@@ -74,29 +60,29 @@ class ScheduleOperations(Bound):
     @operation
     def get(self, /, schedule_id: str) -> Flow[JsonObject]:
         """Give a schedule."""
-        found: JsonObject = yield from self._exchange.json(_get(_schedule_path(schedule_id)))
+        call = get_call(named_path("schedules", schedule_id))
+        found: JsonObject = yield from self._exchange.json(call)
         return found
 
     @operation
     def run(self, /, schedule_id: str, *, idempotency_key: str | None = None) -> Flow[JsonObject]:
         """Fire it now; gives `{"task_id": ...}`."""
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        path = _schedule_path(schedule_id, "/run")
-        call = Call(method="POST", path=path, body={}, headers=headers)
+        call = keyed_call(named_path("schedules", schedule_id, "/run"), {}, idempotency_key)
         found: JsonObject = yield from self._exchange.json(call)
         return found
 
     @operation
     def pause(self, /, schedule_id: str, reason: str = "") -> Flow[JsonObject]:
         """Fire it no more."""
-        call = _post(_schedule_path(schedule_id, "/pause"), {"reason": reason})
+        path = named_path("schedules", schedule_id, "/pause")
+        call = post_call(path, {"reason": reason}, is_repeatable=True)
         found: JsonObject = yield from self._exchange.json(call)
         return found
 
     @operation
     def resume(self, /, schedule_id: str) -> Flow[JsonObject]:
         """Fire it again."""
-        call = _post(_schedule_path(schedule_id, "/resume"))
+        call = post_call(named_path("schedules", schedule_id, "/resume"), is_repeatable=True)
         found: JsonObject = yield from self._exchange.json(call)
         return found
 
@@ -107,13 +93,13 @@ class TaskTypeOperations(Bound):
     @operation
     def list(self) -> Flow[JsonObjects]:
         """Give what can be submitted: descriptions, JSON Schemas, defaults."""
-        return list((yield from self._exchange.json(_get("/task-types")))["results"])
+        return list((yield from self._exchange.json(get_call("/task-types")))["results"])
 
     @operation
     def get(self, /, name: str) -> Flow[JsonObject]:
         """Give one type, with its statistics."""
-        path = f"/task-types/{quote(name, safe='')}"
-        found: JsonObject = yield from self._exchange.json(_get(path))
+        call = get_call(named_path("task-types", name))
+        found: JsonObject = yield from self._exchange.json(call)
         return found
 
 
@@ -123,7 +109,7 @@ class WorkerOperations(Bound):
     @operation
     def list(self) -> Flow[JsonObjects]:
         """Give the workers that report themselves."""
-        return list((yield from self._exchange.json(_get("/workers")))["results"])
+        return list((yield from self._exchange.json(get_call("/workers")))["results"])
 
 
 class ClientOperations(Bound):
@@ -132,13 +118,13 @@ class ClientOperations(Bound):
     @operation
     def stats(self, /, window: str | None = None) -> Flow[JsonObject]:
         """Give the numbers of the platform, of the last `window` (such as `1h`)."""
-        found: JsonObject = yield from self._exchange.json(_get("/stats", window=window))
+        found: JsonObject = yield from self._exchange.json(get_call("/stats", window=window))
         return found
 
     @operation
     def health(self) -> Flow[JsonObject]:
         """Give how each part of the platform is; a part that is down raises nothing here."""
-        found: JsonObject = yield from self._exchange.health(_get("/health"))
+        found: JsonObject = yield from self._exchange.health(get_call("/health"))
         return found
 
     @operation

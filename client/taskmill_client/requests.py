@@ -45,9 +45,18 @@ def _timeout(configuration: Configuration, call: Call) -> httpx.Timeout:
     return httpx.Timeout(usual, read=read)
 
 
-def query_of(query: Mapping[str, Any]) -> dict[str, str]:
-    """Give the parameters as text; None is left out, lists become words with commas."""
-    return {name: _text(value) for name, value in query.items() if value is not None}
+def query_of(query: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Give the parameters as texts; None is left out.
+
+    A list of nothing is one empty text, which the server refuses: left out it would mean all.
+    """
+    return {name: _texts(value) for name, value in query.items() if value is not None}
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_text(one) for one in value] or [""]
+    return [_text(value)]
 
 
 def _text(value: Any) -> str:
@@ -55,8 +64,6 @@ def _text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, Enum):
         return str(value.value)
-    if isinstance(value, list | tuple | set | frozenset):
-        return ",".join(_text(one) for one in value)
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 

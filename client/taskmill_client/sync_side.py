@@ -11,6 +11,7 @@ import httpx
 
 from taskmill_client.binding import SyncSide
 from taskmill_client.configuration import Configuration, configured
+from taskmill_client.dead_letters import DeadLetterOperations
 from taskmill_client.exchange import Exchange
 from taskmill_client.platform_parts import (
     ClientOperations,
@@ -19,8 +20,10 @@ from taskmill_client.platform_parts import (
     TaskTypeOperations,
     WorkerOperations,
 )
+from taskmill_client.receivers import WebhookOperations
 from taskmill_client.requests import answer_of, httpx_request, is_stream, lost_of
-from taskmill_client.tasks import TaskMethods, TaskOperations
+from taskmill_client.task_methods import TaskMethods
+from taskmill_client.tasks import TaskOperations
 from taskmill_client.wire import (
     Answer,
     Call,
@@ -82,6 +85,20 @@ class Workers(WorkerOperations, SyncSide):
         self._runner = runner
 
 
+class DeadLetters(DeadLetterOperations, SyncSide):
+    """`Client.dead_letters`."""
+
+    def __init__(self, runner: SyncRunner) -> None:
+        self._runner = runner
+
+
+class Webhooks(WebhookOperations, SyncSide):
+    """`Client.webhooks`."""
+
+    def __init__(self, runner: SyncRunner) -> None:
+        self._runner = runner
+
+
 class Client(ClientOperations, SyncSide):
     """A client of one Taskmill server, safe to share between threads; close it, or use `with`.
 
@@ -114,6 +131,8 @@ class Client(ClientOperations, SyncSide):
         self.schedules = Schedules(self._runner)
         self.task_types = TaskTypes(self._runner)
         self.workers = Workers(self._runner)
+        self.dead_letters = DeadLetters(self._runner)
+        self.webhooks = Webhooks(self._runner)
 
     @property
     def url(self) -> str:

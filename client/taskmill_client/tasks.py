@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from taskmill_client.binding import Bound, iteration, operation, task_iteration, task_operation
 from taskmill_client.bulk import BulkResult, submit_many
+from taskmill_client.calls import UNSET, Left, get_call, keyed_call, known, post_call, seconds_of
 from taskmill_client.events import Event
 from taskmill_client.fields import LogLine, TaskFields, log_line
 from taskmill_client.following import follow
 from taskmill_client.pages import emit_lines, emit_pages
-from taskmill_client.waiting import OnProgress, print_progress, wait_for
-from taskmill_client.wire import Call, Flow, JsonObject, JsonObjects
-
-
-def task_path(task_id: str | uuid.UUID, suffix: str = "") -> str:
-    """Give the path of a task.
-
-    Raises:
-        ValueError: it is no id, so that nothing else is asked for by mistake.
-    """
-    return f"/tasks/{uuid.UUID(str(task_id))}{suffix}"
-
-
-def seconds_of(value: timedelta | float | None) -> float | None:
-    """Give seconds."""
-    return value.total_seconds() if isinstance(value, timedelta) else value
-
-
-def cancel_call(task_id: str | uuid.UUID, reason: str, *, force: bool) -> Call:
-    """Ask to cancel; repeating it changes nothing."""
-    body: JsonObject = {"reason": reason} if reason else {}
-    if force:
-        body["force"] = True
-    return Call(method="POST", path=task_path(task_id, "/cancel"), body=body, is_repeatable=True)
-
-
-def retry_call(task_id: str | uuid.UUID, key: str | None) -> Call:
-    """Ask to run it again."""
-    headers = {"Idempotency-Key": key or uuid.uuid4().hex}
-    return Call(method="POST", path=task_path(task_id, "/retry"), body={}, headers=headers)
+from taskmill_client.records import Delivery, made
+from taskmill_client.task_calls import (
+    again_call,
+    cancel_call,
+    one_value,
+    task_path,
+    update_call,
+)
+from taskmill_client.waiting import OnProgress, wait_for
+from taskmill_client.wire import Flow, JsonObject, JsonObjects
 
 
 class TaskOperations(Bound):
@@ -83,23 +65,18 @@ class TaskOperations(Bound):
             NotFound: there is no such type.
             TooManyRequests: a limit or a quota is reached.
         """
-        named: JsonObject = {
-            "type": type,
-            "payload": payload,
-            "queue": queue,
-            "priority": priority,
-            "tags": None if tags is None else list(tags),
-            "metadata": metadata,
-            "delay": seconds_of(delay),
-            "run_at": run_at,
+        body = known(
+            type=type,
+            payload=payload,
+            queue=queue,
+            priority=priority,
+            tags=None if tags is None else list(tags),
+            metadata=metadata,
+            delay=seconds_of(delay),
+            run_at=run_at,
             **fields,
-        }
-        call = Call(
-            method="POST",
-            path="/tasks",
-            body={name: value for name, value in named.items() if value is not None},
-            headers={"Idempotency-Key": idempotency_key or uuid.uuid4().hex},
         )
+        call = keyed_call("/tasks", body, idempotency_key)
         return self._runner.task((yield from self._exchange.json(call)))
 
     @operation
@@ -134,7 +111,7 @@ class TaskOperations(Bound):
         Raises:
             NotFound: there is none with this id (any more).
         """
-        call = Call(method="GET", path=task_path(task_id))
+        call = get_call(task_path(task_id))
         return self._runner.task((yield from self._exchange.json(call)))
 
     @task_iteration
@@ -145,18 +122,20 @@ class TaskOperations(Bound):
         status: str | Sequence[str] | None = None,
         type: str | None = None,  # noqa: A002 - the contract's word
         queue: str | None = None,
-        tag: str | None = None,
+        tag: str | Sequence[str] | None = None,
         limit: int | None = None,
         **filters: Any,
     ) -> Flow[None]:
         """Give tasks, the newest first, page by page as they are asked for.
 
         Args:
+            status: one, or any of several.
+            tag: one, or all of several.
             limit: give so many at most; None for all.
             filters: the others of `GET /tasks`: state, waiting, concurrency_key, schedule, parent,
                 created_after, created_before, q, sort.
         """
-        named = {"status": status, "type": type, "queue": queue, "tag": tag, **filters}
+        named = one_value({"status": status, "type": type, "queue": queue, "tag": tag, **filters})
         yield from emit_pages(self._exchange, "/tasks", named, limit=limit, make=self._runner.task)
 
     @task_operation
@@ -179,15 +158,78 @@ class TaskOperations(Bound):
         return self._runner.task((yield from self._exchange.json(call)))
 
     @task_operation
+    def update(
+        self,
+        /,
+        task_id: str | uuid.UUID,
+        *,
+        priority: int | Left = UNSET,
+        queue: str | Left = UNSET,
+        run_at: datetime | str | Left | None = UNSET,
+        tags: Sequence[str] | Left | None = UNSET,
+        metadata: Mapping[str, Any] | Left | None = UNSET,
+        version: int | None = None,
+    ) -> Flow[TaskFields]:
+        """Change a task that waits; what is left out stays.
+
+        Args:
+            run_at: an aware time before which it does not start; None for at once.
+            tags: all that it has from now on; None for none.
+            metadata: merged into what it has: a None in it removes a key, None itself removes all.
+            version: change it only while it has this version.
+
+        Raises:
+            Conflict: it does not wait any more (409), or has another version (412).
+            ValidationRefused: a value is wrong.
+        """
+        call = update_call(
+            task_id,
+            version,
+            priority=priority,
+            queue=queue,
+            run_at=run_at,
+            tags=tags,
+            metadata=metadata,
+        )
+        return self._runner.task((yield from self._exchange.json(call)))
+
+    @task_operation
     def retry(
-        self, task_id: str | uuid.UUID, *, idempotency_key: str | None = None
+        self,
+        task_id: str | uuid.UUID,
+        *,
+        payload: Any = UNSET,
+        idempotency_key: str | None = None,
     ) -> Flow[TaskFields]:
         """Run a task again that did not succeed: the same task, attempts granted anew.
+
+        Args:
+            payload: another one than it has.
 
         Raises:
             Conflict: it has not ended, or it succeeded.
         """
-        call = retry_call(task_id, idempotency_key)
+        call = again_call(task_id, "retry", payload, idempotency_key)
+        return self._runner.task((yield from self._exchange.json(call)))
+
+    @task_operation
+    def rerun(
+        self,
+        /,
+        task_id: str | uuid.UUID,
+        *,
+        payload: Any = UNSET,
+        idempotency_key: str | None = None,
+    ) -> Flow[TaskFields]:
+        """Submit a new task like this one, whatever became of it; its `retry_of` is the old one.
+
+        Args:
+            payload: another one than the old one has.
+
+        Returns:
+            The new task.
+        """
+        call = again_call(task_id, "rerun", payload, idempotency_key)
         return self._runner.task((yield from self._exchange.json(call)))
 
     @task_operation
@@ -256,67 +298,22 @@ class TaskOperations(Bound):
     @operation
     def attempts(self, /, task_id: str | uuid.UUID) -> Flow[JsonObjects]:
         """Give the runs of a task that ended."""
-        call = Call(method="GET", path=task_path(task_id, "/attempts"))
+        call = get_call(task_path(task_id, "/attempts"))
         found = yield from self._exchange.json(call)
         return list(found["results"])
 
+    @operation
+    def add_webhook(self, /, task_id: str | uuid.UUID, url: str) -> Flow[JsonObject]:
+        """Send the final event of a task to an address too, at once where it has finished.
 
-class TaskMethods(TaskFields, Bound):
-    """What a task can do itself; each brings its fields up to date."""
-
-    def _take(self, call: Call) -> Flow[TaskFields]:
-        self.raw = yield from self._exchange.json(call)
-        return self
-
-    @task_operation
-    def refresh(self) -> Flow[TaskFields]:
-        """Ask how it is now."""
-        return (yield from self._take(Call(method="GET", path=task_path(self.id))))
-
-    @task_operation
-    def wait(
-        self,
-        /,
-        timeout: float | None = 300.0,
-        progress: bool | OnProgress = False,
-        *,
-        raise_on_failure: bool = False,
-    ) -> Flow[TaskFields]:
-        """Wait until it is done; see `client.tasks.wait`.
-
-        Args:
-            timeout: seconds; None for as long as it takes.
-            progress: True to print a line to standard error whenever it changed, or what to call.
+        It is signed with the secret that `webhooks.rotate_task_secret` shows.
         """
-        on_progress: Callable[[Any], object] | None
-        on_progress = print_progress if progress is True else (progress or None)
-        found = yield from wait_for(
-            self._runner,
-            task_path(self.id),
-            timeout_seconds=timeout,
-            on_progress=on_progress,
-            raises=raise_on_failure,
-        )
-        self.raw = found.raw
-        return self
+        call = post_call(task_path(task_id, "/webhooks"), {"url": url}, is_repeatable=True)
+        found: JsonObject = yield from self._exchange.json(call)
+        return found
 
-    @task_operation
-    def cancel(self, /, reason: str = "", force: bool = False) -> Flow[TaskFields]:
-        """Cancel it; see `client.tasks.cancel`."""
-        return (yield from self._take(cancel_call(self.id, reason, force=force)))
-
-    @task_operation
-    def retry(self, /, *, idempotency_key: str | None = None) -> Flow[TaskFields]:
-        """Run it again; see `client.tasks.retry`."""
-        return (yield from self._take(retry_call(self.id, idempotency_key)))
-
-    @iteration(Event)
-    def events(self, /, after: int | None = None) -> Flow[None]:
-        """Give its events as they happen; see `client.tasks.events`."""
-        yield from follow(self._exchange, task_path(self.id), after=after or 0)
-
-    @iteration(LogLine)
-    def logs(self, /, after: str | None = None) -> Flow[None]:
-        """Give its log lines that there are now."""
-        path = task_path(self.id, "/logs")
-        yield from emit_lines(self._exchange, path, {}, after=after, make=log_line)
+    @iteration(Delivery)
+    def deliveries(self, /, task_id: str | uuid.UUID, *, limit: int | None = None) -> Flow[None]:
+        """Give what was sent about a task, to endpoints and addresses, the newest first."""
+        path, make = task_path(task_id, "/deliveries"), partial(made, Delivery)
+        yield from emit_pages(self._exchange, path, {}, limit=limit, make=make)

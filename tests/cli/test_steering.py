@@ -64,6 +64,56 @@ def test_many_are_cancelled_by_a_filter_and_finished_ones_are_left(
     assert taskmill.ok("get", done, "--json").json["status"] == "success"
 
 
+def test_tasks_are_run_again_as_new_ones(taskmill: Shell, tag: str) -> None:
+    given = ("-p", "n=1", "--tag", tag, "--wait", "-q")
+    old = [taskmill.ok("submit", "demo.echo", *given).out.strip() for _ in range(2)]
+    [new] = taskmill.ok("rerun", old[0], "-q").lines
+    assert taskmill.ok("wait", new).code == 0
+    again = taskmill.ok("get", new, "--json").json
+    assert (again["retry_of"], again["payload"], again["tags"]) == (old[0], {"n": 1}, [tag])
+    done = taskmill.ok("rerun", *old, "-p", "m=2")
+    assert done.err.endswith("2 of 2 done\n")
+    news = [line.split("\t")[0] for line in done.lines]
+    shown = [taskmill.ok("get", one, "--json").json for one in news]
+    assert [one["retry_of"] for one in shown] == old
+    assert [one["payload"] for one in shown] == [{"m": 2}, {"m": 2}]
+    assert taskmill.ok("rerun", old[0], "-f", "-", "--json", stdin='{"k": 3}').json["payload"] == {
+        "k": 3
+    }
+    assert len(taskmill.ok("ls", "--tag", tag, "-q").lines) == 6
+    assert taskmill.ok("get", old[0], "--json").json["status"] == "success"
+
+
+def test_what_cannot_be_run_again_is_told_and_keeps_no_other_from_it(
+    taskmill: Shell, tag: str
+) -> None:
+    old = taskmill.ok("submit", "demo.echo", "--tag", tag, "--wait", "-q").out.strip()
+    nobody = str(uuid.uuid4())
+    done = taskmill.run("rerun", nobody, old, "-q")
+    assert (done.code, len(done.lines)) == (7, 1)
+    assert nobody in done.err
+    assert taskmill.run("rerun", "x").code == 2
+    assert taskmill.run("rerun").code == 2
+    refused = taskmill.run("rerun", old, "-f", "-", stdin="{")
+    assert (refused.code, refused.out) == (2, "")
+    assert len(taskmill.ok("ls", "--tag", tag, "-q").lines) == 2
+
+
+def test_several_tags_mean_all_of_them(taskmill: Shell, tag: str) -> None:
+    given = ("submit", "demo.echo", "--delay", "1h", "-q", "--tag")
+    both = taskmill.ok(*given, tag, "--tag", "a,b").out.strip()
+    other = taskmill.ok(*given, tag).out.strip()
+    stranger = taskmill.ok(*given, "a,b").out.strip()
+    assert taskmill.ok("ls", "--tag", tag, "--tag", "a,b", "-q").lines == [both]
+    assert taskmill.ok("ls", "--filter", f"tag:{tag}", "--tag", "a,b", "-q").lines == [both]
+    assert taskmill.ok("ls", "--tag", tag, "-q").lines == [other, both]
+    terms = ("cancel", "--filter", f"tag:{tag} tag:a,b")
+    told = taskmill.ok(*terms, "--dry-run").err
+    assert f"would cancel: 1 tasks (tag:{tag} tag:a,b" in told
+    assert taskmill.ok(*terms, "--yes", "-q").lines == [both]
+    taskmill.ok("cancel", other, stranger)
+
+
 def test_a_schedule_is_found_by_its_key_run_paused_and_resumed(taskmill: Shell, tag: str) -> None:
     rule = ("-p", f"key={tag}", "-p", "type=demo.echo", "-p", "cron=0 3 1 1 *")
     made = taskmill.ok("api", "POST", "/schedules", *rule).json

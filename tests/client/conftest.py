@@ -14,7 +14,11 @@ from tests.client.proxies import Proxy
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
     """A platform with the handlers of tests."""
-    made = Installation(TASKMILL_HANDLER_MODULES="tests.handlers", TASKMILL_RATE_LIMIT="")
+    made = Installation(
+        TASKMILL_HANDLER_MODULES="tests.handlers",
+        TASKMILL_RATE_LIMIT="",
+        TASKMILL_WEBHOOK_ALLOW="127.0.0.0/8",
+    )
     try:
         made.start()
         yield made

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from taskmill_client import (
-    AsyncClient,
     Client,
     Conflict,
     NotFound,
@@ -19,42 +17,7 @@ from taskmill_client import (
     WaitTimeout,
 )
 from taskmill_client.testing import FakeServer
-
-
-class Asynchronous:
-    """An `AsyncClient` (or a part of it) called as a `Client` is; each call on one event loop."""
-
-    def __init__(self, of: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._of = of
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._of, name)
-        if callable(found):
-            return lambda *args, **kwargs: self._given(found(*args, **kwargs))
-        return Asynchronous(found, self._loop) if name in PARTS else found
-
-    def _given(self, value: Any) -> Any:
-        if asyncio.iscoroutine(value):
-            return self._wrapped(self._loop.run_until_complete(value))
-        if isinstance(value, AsyncIterator):
-            return self._iterated(value)
-        return value
-
-    def _iterated(self, values: Any) -> Iterator[Any]:
-        try:
-            while True:
-                yield self._wrapped(self._loop.run_until_complete(anext(values)))
-        except StopAsyncIteration:
-            return
-        finally:
-            self._loop.run_until_complete(values.aclose())
-
-    def _wrapped(self, value: Any) -> Any:
-        return Asynchronous(value, self._loop) if hasattr(value, "refresh") else value
-
-
-PARTS = ("tasks", "queues", "schedules", "task_types", "workers")
+from tests.client.sides import side
 
 
 def scripted() -> FakeServer:
@@ -76,15 +39,8 @@ def make(request: pytest.FixtureRequest) -> Callable[[type], Any]:
 
 @pytest.fixture(params=["sync", "async"])
 def client(request: pytest.FixtureRequest, make: Callable[[type], Any]) -> Iterator[Any]:
-    if request.param == "sync":
-        with make(Client) as made:
-            yield made
-        return
-    loop = asyncio.new_event_loop()
-    made = make(AsyncClient)
-    yield Asynchronous(made, loop)
-    loop.run_until_complete(made.close())
-    loop.close()
+    with side(request.param, make) as made:
+        yield made
 
 
 @pytest.fixture
@@ -170,6 +126,80 @@ def test_a_task_that_failed_is_retried(client: Any) -> None:
     types = [event.type for event in task.events()]
     assert types.count("task.redriven") == 1
     assert types[-1] == "task.failed"
+
+
+def test_a_task_that_failed_is_retried_with_another_payload(client: Any) -> None:
+    task = client.tasks.submit("demo.fail", {}).wait(timeout=30)
+    again = client.tasks.retry(task.id, payload={"message": "failed as asked"})
+    assert (again.id, again.payload) == (task.id, {"message": "failed as asked"})
+    assert task.retry_of is None
+    assert client.tasks.wait(task.id, timeout=30).status == "failed"
+
+
+def test_a_task_is_run_once_more_as_a_new_one(client: Any, tag: str) -> None:
+    task = client.tasks.submit("demo.echo", {"n": 1}, tags=[tag], priority=3).wait(timeout=30)
+    again = client.tasks.rerun(task.id)
+    assert (again.retry_of, again.payload, again.tags) == (task.id, {"n": 1}, [tag])
+    assert again.id != task.id
+    other = task.rerun(payload={"n": 2}, idempotency_key=tag)
+    assert (other.retry_of, other.payload) == (task.id, {"n": 2})
+    assert task.rerun(payload={"n": 2}, idempotency_key=tag).id == other.id
+    assert (task.payload, task.done) == ({"n": 1}, True)
+    assert other.wait(timeout=30).result == {"n": 2}
+    assert {one.id for one in client.tasks.list(tag=tag)} == {task.id, again.id, other.id}
+
+
+def test_a_task_that_waits_is_changed(client: Any, tag: str) -> None:
+    given = {"tenant": "acme", "box": {"a": 1, "b": 2}}
+    task = client.tasks.submit("demo.echo", {}, delay=3600, tags=[tag], metadata=given)
+    found = client.tasks.update(task.id, priority=9, queue=f"queue-{tag[:8]}", tags=[tag, "vip"])
+    assert (found.priority, found.queue, set(found.tags)) == (9, f"queue-{tag[:8]}", {tag, "vip"})
+    assert (found.metadata, found.state) == (given, "scheduled")
+    assert found.version > task.version
+    assert task.update(metadata={"tenant": None, "box": {"b": 3}}).metadata == {
+        "box": {"a": 1, "b": 3}
+    }
+    assert (task.priority, task.run_at is None) == (9, False)
+    assert task.update(tags=None, metadata=None, queue="default").tags == []
+    assert task.metadata == {}
+    assert task.update(run_at=None).wait(timeout=30).succeeded
+    assert [event.type for event in task.events()].count("task.updated") == 4
+
+
+def test_a_change_may_be_for_one_version_alone(client: Any) -> None:
+    task = client.tasks.submit("demo.echo", {}, delay=3600)
+    client.tasks.update(task.id, priority=1)
+    with pytest.raises(Conflict) as caught:
+        task.update(priority=2, version=task.version)
+    assert (caught.value.status, caught.value.code) == (412, "precondition_failed")
+    assert task.refresh().priority == 1
+    assert task.update(priority=2, version=task.version).priority == 2
+    task.cancel()
+    with pytest.raises(Conflict) as caught:
+        task.update(priority=3)
+    assert (caught.value.status, caught.value.code) == (409, "state_conflict")
+
+
+def test_a_list_may_ask_for_several_tags_and_statuses(client: Any, tag: str) -> None:
+    def submit(*tags: str) -> str:
+        return str(client.tasks.submit("demo.echo", {}, delay=3600, tags=[tag, *tags]).id)
+
+    both, one, other = submit("a,b", "c"), submit("a,b"), submit("c")
+    assert [found.id for found in client.tasks.list(tag=[tag, "a,b", "c"])] == [both]
+    assert [found.id for found in client.tasks.list(tag=("a,b", tag))] == [one, both]
+    client.tasks.cancel(other)
+    statuses = ["cancelled", "failed"]
+    assert [found.id for found in client.tasks.list(tag=tag, status=statuses)] == [other]
+    shown = client.request("GET", "/tasks", params={"tag": [tag, "c"], "limit": 5})["results"]
+    assert [found["id"] for found in shown] == [other, both]
+
+
+def test_several_of_what_takes_one_and_none_of_what_takes_several_are_refused(client: Any) -> None:
+    with pytest.raises(TypeError, match="queue takes one value"):
+        list(client.tasks.list(queue=["a", "b"]))
+    for name in ("tag", "status"):
+        with pytest.raises(ValidationRefused):
+            list(client.tasks.list(**{name: []}))
 
 
 def test_a_wait_ends_at_its_time(client: Any) -> None:
@@ -265,5 +295,13 @@ def test_the_platform_tells_of_itself(client: Any) -> None:
 
 
 def test_what_is_no_id_is_not_asked_for(client: Any) -> None:
-    with pytest.raises(ValueError, match="UUID"):
-        client.tasks.get("../queues")
+    for wrong in ("../queues", "x", "", 7, None):
+        for ask in (client.tasks.get, client.tasks.cancel, client.tasks.rerun):
+            with pytest.raises(ValueError, match="is no UUID") as caught:
+                ask(wrong)
+            told = str(caught.value)
+            assert told.startswith(repr(wrong))
+            assert "such as 0196f3c2-" in told
+            assert "a task's id is `task.id` of what submit() and list() give" in told
+    with pytest.raises(ValueError, match="is no UUID"):
+        list(client.tasks.events("x"))

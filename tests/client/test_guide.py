@@ -56,6 +56,12 @@ def test_the_guide_s_program_does_what_it_says(installation: Installation) -> No
     assert "2500 taken" in lines
     assert any("system.clean" in line for line in lines)
     assert "validation_failed /payload/seconds" in lines
+    assert "{'n': 1}" in lines
+    assert "{'n': 2} True" in lines
+    assert "OTHER" in lines
+    assert any(re.fullmatch(r"\d+ OTHER .*", line) for line in lines)
+    assert any(re.fullmatch(r"[1-9]\d* queued again", line) for line in lines)
+    assert "running aborted" in lines
     assert lines[-1].startswith("{'steps': 3")
 
 

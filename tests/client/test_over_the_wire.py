@@ -37,6 +37,31 @@ def test_a_submit_whose_answer_is_lost_after_the_commit_makes_one_task(
     assert [one.id for one in client.tasks.list(tag="lost-answer")] == [task.id]
 
 
+def test_a_rerun_whose_answer_is_lost_makes_one_task(
+    client: Client, through: Client, proxy: Proxy
+) -> None:
+    task = client.tasks.submit("demo.echo", {}, tags=["lost-rerun"])
+    proxy.lose_answers = 1
+    again = through.tasks.rerun(task.id)
+    assert proxy.cuts == 1
+    assert [one.id for one in client.tasks.list(tag="lost-rerun")] == [again.id, task.id]
+
+
+def test_a_change_whose_answer_is_lost_is_made_again_and_one_of_a_version_is_not(
+    client: Client, through: Client, proxy: Proxy
+) -> None:
+    task = client.tasks.submit("demo.echo", {}, delay=3600)
+    proxy.losing = lambda head: head.startswith("PATCH")
+    proxy.lose_answers = 1
+    assert through.tasks.update(task.id, priority=4).priority == 4
+    proxy.lose_answers = 1
+    with pytest.raises(ServerUnavailable):
+        through.tasks.update(task.id, priority=5, version=task.refresh().version)
+    assert proxy.cuts == 2
+    assert task.refresh().priority == 5
+    assert task.cancel().done
+
+
 def test_many_whose_answer_is_lost_are_submitted_once(
     client: Client, through: Client, proxy: Proxy
 ) -> None:

@@ -22,6 +22,11 @@ def blocking(client: Client) -> None:
     assert_type(task.wait(timeout=3), Task)
     assert_type(client.tasks.list(status="failed"), Generator[Task, None, None])
     assert_type(client.tasks.events(task.id), Generator[Event, None, None])
+    assert_type(client.tasks.update(task.id, priority=3, run_at=None), Task)
+    assert_type(task.rerun(payload=None), Task)
+    assert_type(client.tasks.list(tag=["a", "b"]), Generator[Task, None, None])
+    client.tasks.update(task.id, priority=None)  # type: ignore[arg-type]
+    client.tasks.update(task.id, delay=3)  # type: ignore[call-arg]
     client.tasks.submit()  # type: ignore[call-arg]
     client.tasks.cancel(task.id, forse=True)  # type: ignore[call-arg]
 
@@ -30,6 +35,7 @@ async def awaited(client: AsyncClient) -> None:
     task = await client.tasks.submit("a")
     assert_type(task, AsyncTask)
     assert_type(await task.refresh(), AsyncTask)
+    assert_type(await task.rerun(), AsyncTask)
     assert_type(client.tasks.list(), AsyncGenerator[AsyncTask, None])
     assert_type([one async for one in task.events()], list[Event])
     task.wait().done  # type: ignore[attr-defined]

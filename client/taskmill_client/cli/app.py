@@ -76,6 +76,7 @@ for command in (
     histories.result,
     changing.cancel,
     changing.retry,
+    changing.rerun,
 ):
     app.command(rich_help_panel=_TASKS)(command)
 

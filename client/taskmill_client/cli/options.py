@@ -43,7 +43,7 @@ Filter: TypeAlias = Annotated[
         "--filter",
         metavar="TERMS",
         help="Tasks that fit all of: status: state: type: queue: tag: key: schedule: parent:"
-        " waiting: since: until: q: (a comma is an or).",
+        " waiting: since: until: q: (a comma is an or; tag: may be repeated, for all of them).",
     ),
 ]
 TaskId: TypeAlias = Annotated[
@@ -72,4 +72,17 @@ QueueName: TypeAlias = Annotated[
 ]
 Timeout: TypeAlias = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="Give up after, such as 30s or 5m.")
+]
+Pairs: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p",
+        "--payload",
+        metavar="KEY=VALUE",
+        help="A field of the payload. VALUE is JSON where it is JSON (3, true, [1], "
+        "'\"3\"'), else a string; dots in KEY nest.",
+    ),
+]
+PayloadFile: TypeAlias = Annotated[
+    str | None, typer.Option("-f", "--file", help="The payload as JSON; - is standard input.")
 ]

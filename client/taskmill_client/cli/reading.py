@@ -155,6 +155,9 @@ def read_filter(text: str) -> dict[str, Any]:
             raise Refusal(f"{name}: needs a value")
         if name in {"since", "until"}:
             value = read_instant(value)
+        if name == "tag":
+            found.setdefault("tag", []).append(value)
+            continue
         if _FILTERS[name] in found:
             raise Refusal(f"{name}: is given twice")
         found[_FILTERS[name]] = value

@@ -46,8 +46,21 @@ class Refused(Exception):
 
 
 def query_of(request: httpx.Request) -> dict[str, str]:
-    """Give the parameters of a request."""
-    return {name: found[-1] for name, found in parse_qs(request.url.query.decode()).items()}
+    """Give the parameters of a request, the last one of each name."""
+    return {name: found[-1] for name, found in queries_of(request).items()}
+
+
+def queries_of(request: httpx.Request) -> dict[str, list[str]]:
+    """Give all parameters of a request.
+
+    Raises:
+        Refused: one is empty.
+    """
+    found = parse_qs(request.url.query.decode(), keep_blank_values=True)
+    for name in found:
+        if "" in found[name]:
+            raise invalid(f"/query/{name}", "invalid", f"{name} must have 1 or more characters")
+    return found
 
 
 def body_of(request: httpx.Request) -> JsonObject:

@@ -20,6 +20,7 @@ from taskmill_client.testing.answers import (
     body_of,
     json_answer,
     problem_answer,
+    queries_of,
     query_of,
 )
 from taskmill_client.testing.store import Outcome, Store, Stored, fits, snapshot
@@ -133,7 +134,7 @@ class FakeServer:
             except Refused as error:
                 return problem_answer(request, error.refusal)
 
-    def _routed(self, request: httpx.Request) -> httpx.Response:  # noqa: PLR0911 - a table
+    def _routed(self, request: httpx.Request) -> httpx.Response:
         if self._refusals:
             return problem_answer(request, self._refusals.pop(0))
         words = request.url.path.removeprefix(API_PATH).strip("/").split("/")
@@ -144,18 +145,32 @@ class FakeServer:
                 return self._once(request, self._submit_many)
             case "GET", "tasks":
                 return self._listed(request)
-            case "GET", "tasks", task_id:
-                return self._shown(request, self._store.look_at(task_id))
-            case "POST", "tasks", task_id, "cancel":
-                return json_answer(self._store.cancel(task_id, body_of(request)).raw)
-            case "POST", "tasks", task_id, "retry":
-                return self._once(request, lambda _: json_answer(self._store.retry(task_id).raw))
-            case "GET", "tasks", task_id, "stream":
-                return self._streamed(request, self._store.look_at(task_id))
-            case "GET", "tasks", task_id, part if part in {"events", "logs", "attempts"}:
-                return self._history(request, self._store.look_at(task_id), part)
+            case method, "tasks", task_id, *rest:
+                return self._task(method, task_id, rest, request)
             case _:
                 return self._platform(request.method, words, request)
+
+    def _task(
+        self, method: str, task_id: str, rest: list[str], request: httpx.Request
+    ) -> httpx.Response:
+        store = self._store
+        match method, *rest:
+            case ("GET",):
+                return self._shown(request, store.look_at(task_id))
+            case ("PATCH",):
+                version = request.headers.get("If-Match")
+                return json_answer(store.update(task_id, body_of(request), version).raw)
+            case "POST", "cancel":
+                return json_answer(store.cancel(task_id, body_of(request)).raw)
+            case "POST", "retry":
+                return self._once(request, lambda body: json_answer(store.retry(task_id, body).raw))
+            case "POST", "rerun":
+                return self._once(request, lambda body: json_answer(store.rerun(task_id, body)))
+            case "GET", "stream":
+                return self._streamed(request, store.look_at(task_id))
+            case "GET", part if part in {"events", "logs", "attempts"}:
+                return self._history(request, store.look_at(task_id), part)
+        raise _nothing_here()
 
     def _platform(self, method: str, words: list[str], request: httpx.Request) -> httpx.Response:
         match method, *words:
@@ -180,7 +195,7 @@ class FakeServer:
                 return json_answer({"results": [], "next": None, "previous": None})
             case "GET", "health":
                 return json_answer({"status": "ok", "parts": {}})
-        raise Refused(404, "not_found", "The fake has nothing at this address.")
+        raise _nothing_here()
 
     def _queue(self, name: str) -> JsonObject:
         return {"name": name, "is_paused": name in self._store.paused}
@@ -230,8 +245,8 @@ class FakeServer:
     # Lists
 
     def _listed(self, request: httpx.Request) -> httpx.Response:
-        query = query_of(request)
-        rows = [one.raw for one in reversed(self._store.tasks.values()) if fits(one.raw, query)]
+        query, filters = query_of(request), queries_of(request)
+        rows = [one.raw for one in reversed(self._store.tasks.values()) if fits(one.raw, filters)]
         begin, limit = int(query.get("cursor", 0)), int(query.get("limit", 50))
         shown, end = rows[begin : begin + limit], begin + limit
         following = f"{URL}{request.url.path}?cursor={end}" if end < len(rows) else None
@@ -257,3 +272,7 @@ class FakeServer:
         )
         headers = {"Content-Type": "text/event-stream"}
         return httpx.Response(200, headers=headers, content=text.encode())
+
+
+def _nothing_here() -> Refused:
+    return Refused(404, "not_found", "The fake has nothing at this address.")

@@ -26,6 +26,7 @@ _SUBMITTED: Final = frozenset(
         "metadata", "tags", "unique", "debounce", "webhook_url", "webhook_urls", "retry",
     }
 )  # fmt: skip
+_UPDATED: Final = frozenset({"priority", "queue", "run_at", "tags", "metadata"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +134,48 @@ class Store:
         self.end(one, Outcome(status="cancelled", error=error))
         return one
 
-    def retry(self, task_id: str) -> Stored:
-        """Queue a task that did not succeed once more.
+    def update(self, task_id: str, body: JsonObject, version: str | None) -> Stored:
+        """Change a task that waits.
+
+        Args:
+            version: the ETag that it must have; None for any.
+
+        Raises:
+            Refused: it does not wait any more, has another version, or a field is unknown.
+        """
+        if unknown := sorted(body.keys() - _UPDATED):
+            raise invalid(f"/{unknown[0]}", "extra_forbidden", "Extra inputs are not permitted")
+        one = self.find(task_id)
+        if version not in {None, f'"{one.raw["version"]}"'}:
+            raise Refused(412, "precondition_failed", "The task changed; read it again.")
+        if one.raw["status"] != "pending":
+            words = f"the task is {one.raw['state']}; only a waiting one can be changed"
+            raise Refused(409, "state_conflict", words)
+        values = dict(body)
+        if "metadata" in body:
+            values["metadata"] = _merged(one.raw["metadata"], body["metadata"]) or {}
+        if "tags" in body:
+            values["tags"] = body["tags"] or []
+        if "run_at" in body:
+            values["state"] = "scheduled" if body["run_at"] else "queued"
+        one.raw |= values
+        self.happened(one, "task.updated", **body)
+        return one
+
+    def rerun(self, task_id: str, body: JsonObject) -> JsonObject:
+        """Submit a task like another one.
+
+        Raises:
+            Refused: there is no such task, or its type is not scripted.
+        """
+        old = self.find(task_id).raw
+        taken = {name: old[name] for name in _SUBMITTED & old.keys() if name != "run_at"}
+        made = self.make({**taken, **body})
+        self.tasks[made["id"]].raw["retry_of"] = old["id"]
+        return made | {"retry_of": old["id"]}
+
+    def retry(self, task_id: str, body: JsonObject) -> Stored:
+        """Queue a task that did not succeed once more, with another payload where one is given.
 
         Raises:
             Refused: it has not finished, or it succeeded.
@@ -144,6 +185,7 @@ class Store:
             words = f"the task is {one.raw['state']}; it cannot be retried"
             raise Refused(409, "state_conflict", words)
         one.raw |= {"status": "pending", "state": "queued", "done": False, "finished_at": None}
+        one.raw |= {name: body[name] for name in body if name == "payload"}
         one.outcome = self.outcomes[one.raw["type"]](one.raw["payload"])
         self.happened(one, "task.redriven")
         return one
@@ -151,6 +193,19 @@ class Store:
 
 def _now() -> str:
     return datetime.now(tz=UTC).isoformat().replace("+00:00", "Z")  # noqa: TID251 - a fake's clock
+
+
+def _merged(old: Any, patch: Any) -> Any:
+    """Merge as RFC 7386 says."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = {**old} if isinstance(old, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merged(merged.get(name), value)
+    return merged
 
 
 def _new_task(body: Mapping[str, Any], payload: Any) -> JsonObject:
@@ -212,9 +267,10 @@ def snapshot(one: Stored) -> JsonObject:
     return _event(one, name, "task.snapshot", number, dict(one.raw))
 
 
-def fits(raw: JsonObject, query: Mapping[str, str]) -> bool:
+def fits(raw: JsonObject, query: Mapping[str, list[str]]) -> bool:
     """Say whether a task fits the filters of a list."""
     exact = ("status", "state", "type", "queue", "schedule", "parent", "concurrency_key")
-    if any(name in query and str(raw[name]) not in query[name].split(",") for name in exact):
-        return False
-    return "tag" not in query or query["tag"] in raw["tags"]
+    for name in exact:
+        if name in query and str(raw[name]) not in ",".join(query[name]).split(","):
+            return False
+    return set(query.get("tag", ())) <= set(raw["tags"])

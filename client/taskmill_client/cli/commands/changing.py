@@ -1,4 +1,6 @@
-"""`taskmill cancel` and `taskmill retry`: named tasks, or all that fit a filter, counted first."""
+"""`taskmill cancel` and `taskmill retry`: named tasks, or all that fit a filter, counted first;
+`taskmill rerun`: named tasks.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from taskmill_client import Conflict, NotFound, Task
+from taskmill_client.calls import UNSET
 from taskmill_client.cli import options
 from taskmill_client.cli.faults import ExitCode, Refusal, code_of
 from taskmill_client.cli.output import agree, complain, say, write, write_json
-from taskmill_client.cli.reading import read_filter
+from taskmill_client.cli.reading import read_filter, read_payload
 from taskmill_client.cli.session import client
 
 MOST: Final = 10_000
@@ -85,6 +88,37 @@ def retry(
     )
 
 
+def rerun(
+    ids: options.TaskIds,
+    *,
+    pairs: options.Pairs = None,
+    file: options.PayloadFile = None,
+    is_json: options.Json = False,
+    is_quiet: options.Quiet = False,
+) -> None:
+    """Submit new tasks like these, whatever became of them, and print the new ids.
+
+    [bold]Examples[/bold]
+
+      taskmill rerun 0196f3c2-e7b8-7a3c-9d1e-5b7a2f4c6d8e
+
+      taskmill wait $(taskmill rerun 0196f3c2-e7b8-7a3c-9d1e-5b7a2f4c6d8e -q)
+
+      taskmill rerun 0196f3c2-e7b8-7a3c-9d1e-5b7a2f4c6d8e -p report_id=43
+
+    A payload that is given stands in place of the old one. A task that failed is run again as
+    itself by `taskmill retry`.
+    """
+    payload = read_payload(pairs or [], file) if pairs or file is not None else UNSET
+    _each(
+        list(dict.fromkeys(ids)),
+        lambda one: client().tasks.rerun(one, payload=payload),
+        is_json=is_json,
+        is_quiet=is_quiet,
+        is_filtered=False,
+    )
+
+
 def _chosen(
     ids: Sequence[str] | None,
     terms: str,
@@ -111,7 +145,11 @@ def _chosen(
     if "status" not in wanted and "state" not in wanted:
         wanted["status"] = status
     count, shown = _count(wanted)
-    described = " ".join(f"{name}:{value}" for name, value in wanted.items())
+    described = " ".join(
+        f"{name}:{one}"
+        for name, value in wanted.items()
+        for one in (value if isinstance(value, list) else [value])
+    )
     if is_dry or not count:
         say(f"{'would ' + verb if count else 'nothing to ' + verb}: {shown} tasks ({described})")
         raise typer.Exit

@@ -46,7 +46,9 @@ def ls(
     queue: Annotated[
         str, typer.Option("--queue", help="In this queue.", autocompletion=complete_queues)
     ] = "",
-    tag: Annotated[str, typer.Option("--tag", help="With this tag.")] = "",
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", help="With this tag; repeatable, for all of them.")
+    ] = None,
     since: Annotated[
         str, typer.Option("--since", help="Submitted since: 2h, 3d, or an instant.")
     ] = "",
@@ -68,7 +70,8 @@ def ls(
     Where the output is piped, lines are tab-separated and have no head.
     """
     wanted = read_filter(terms)
-    given = {"status": status, "type": task_type, "queue": queue, "tag": tag}
+    given: dict[str, Any] = {"status": status, "type": task_type, "queue": queue}
+    given["tag"] = [*wanted.get("tag", []), *(tags or [])]
     wanted |= {name: value for name, value in given.items() if value}
     if since:
         wanted["created_after"] = read_instant(since)

@@ -18,19 +18,6 @@ from taskmill_client.cli.output import say, write, write_json
 from taskmill_client.cli.reading import read_instant, read_payload, read_seconds
 from taskmill_client.cli.session import client
 
-Pairs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-p",
-        "--payload",
-        metavar="KEY=VALUE",
-        help="A field of the payload. VALUE is JSON where it is JSON (3, true, [1], "
-        "'\"3\"'), else a string; dots in KEY nest.",
-    ),
-]
-File = Annotated[
-    str | None, typer.Option("-f", "--file", help="The payload as JSON; - is standard input.")
-]
 Queue = Annotated[
     str | None, typer.Option("--queue", help="The queue.", autocompletion=complete_queues)
 ]
@@ -57,8 +44,8 @@ Follows = Annotated[bool, typer.Option("--follow", help="Print every event until
 def submit(
     task_type: options.TaskType,
     *,
-    pairs: Pairs = None,
-    file: File = None,
+    pairs: options.Pairs = None,
+    file: options.PayloadFile = None,
     queue: Queue = None,
     priority: Priority = None,
     delay: Delay = None,
