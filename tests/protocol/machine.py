@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from tasks_app import progress, transitions
 from tests.attempts import claim_all, interrupt_one, succeed_one
 from tests.protocol.checkers import read_history, violations
+from tests.protocol.choices import ANSWERS, MAINTAIN, QUEUES, SECONDS, WORK, WORKERS
 from tests.protocol.world import World
 
 LEASE = 15.0
@@ -34,22 +35,6 @@ MAX_RESCUES = 1
 HAND_BACKS = 2
 PUBLISH_GRACE = 15.0
 REDISPATCH = 30.0
-QUEUES = ("a", "b")
-WORKERS = ("w1", "w2", "w3")
-MAINTAIN = ("promote", "sweep", "rescue", "expire", "unblock")
-SECONDS = (1, 5, 11, 21, 21, 45, -1, -20)
-WORK = (
-    "report_progress",
-    "store_once",
-    "succeed",
-    "fail",
-    "fail_and_retry",
-    "fail_and_retry",
-    "interrupt",
-    "lose",
-    "stop",
-    "stop",
-)
 
 Hint = tuple[uuid.UUID, int]
 Held = tuple[uuid.UUID, int, str]
@@ -150,9 +135,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(
         chosen=st.lists(hints, min_size=1, max_size=3, unique=True),
-        what=st.sampled_from(
-            ["mark_published", "mark_published", "undispatch", "return_hints", "hand_back"]
-        ),
+        what=st.sampled_from(ANSWERS),
     )
     def answer_of_the_broker(self, chosen: list[Hint], what: str) -> None:
         getattr(self, what)(chosen)

@@ -6,7 +6,8 @@ import uuid
 from random import Random
 from typing import Any
 
-from tests.protocol.machine import MAINTAIN, QUEUES, SECONDS, WORK, WORKERS, Held, Hint, Protocol
+from tests.protocol.choices import MAINTAIN, QUEUES, SECONDS, WORK, WORKERS
+from tests.protocol.machine import Held, Hint, Protocol
 
 
 class Walk:
