@@ -35,11 +35,11 @@ def is_template(name: str) -> bool:
     if not directory:
         return False
     try:
-        _engine(directory, is_html=False).get_template(f"{name}/text.txt")
+        _engine(directory).get_template(f"{name}/text.txt")
     except TemplateDoesNotExist:
         return False
     except TemplateSyntaxError:
-        return True
+        pass
     return True
 
 
@@ -63,7 +63,7 @@ def write(name: str, variables: Mapping[str, Any]) -> Written:
 
 def _rendered(directory: str, path: str, variables: Mapping[str, Any]) -> str:
     try:
-        template = _engine(directory, is_html=path.endswith(".html")).get_template(path)
+        template = _engine(directory).get_template(path)
         text = template.render(Context(dict(variables), autoescape=path.endswith(".html")))
     except TemplateDoesNotExist as error:
         if error.args == (path,):
@@ -79,6 +79,6 @@ def _rendered(directory: str, path: str, variables: Mapping[str, Any]) -> str:
 
 
 @cache
-def _engine(directory: str, *, is_html: bool) -> Engine:
+def _engine(directory: str) -> Engine:
     """Give an engine that knows this directory alone; a variable without a value leaves a mark."""
-    return Engine(dirs=[directory], string_if_invalid=_MISSING, autoescape=is_html)
+    return Engine(dirs=[directory], string_if_invalid=_MISSING)
